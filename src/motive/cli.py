@@ -1,0 +1,279 @@
+"""The command line. A command is a typed function; it holds no logic of its own."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from motive.errors import UserError
+
+if TYPE_CHECKING:
+    from motive.pipeline import Run
+
+app = typer.Typer(
+    name="motive",
+    help="Which of my clips teach a video model to move, and which spoil it?",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+zoo_app = typer.Typer(
+    help="MotionZoo: rendered clips whose true motion is known.", no_args_is_help=True
+)
+app.add_typer(zoo_app, name="zoo")
+
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The run directory.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+
+
+@app.command()
+def curate(
+    clips: Annotated[str, typer.Option(help="Training clips: a folder or a metadata file.")],
+    queries: Annotated[str, typer.Option(help="Clips that show the motion you want.")],
+    model: Annotated[str, typer.Option(help="A diffusers folder, a hub id, or tiny-wan.")],
+    out: Annotated[Path, typer.Option(help="The run directory, new or to be taken up.")],
+    fraction: Annotated[float, typer.Option(help="Share of the clips to select.")] = 0.10,
+    percentile: Annotated[float, typer.Option(help="A score above it is the query's vote.")] = 90.0,
+    tracker: Annotated[str, typer.Option(help="Motion tracker.")] = "dis",
+    mask: Annotated[
+        str, typer.Option(help="Mask recipe: paper, or none for the plain loss.")
+    ] = "paper",
+    static_below: Annotated[
+        float, typer.Option(help="Pixels; a clip that moves no more than this is static.")
+    ] = 0.1,
+    dim: Annotated[int, typer.Option(help="Length of a gradient feature.")] = 512,
+    projection: Annotated[str, typer.Option(help="fastfood or identity.")] = "fastfood",
+    timestep: Annotated[str, typer.Option(help="auto, or 1..1000; several with commas.")] = "auto",
+    parameters: Annotated[str, typer.Option(help="Name pattern of the trained parameters.")] = "*",
+    seed: Annotated[int, typer.Option(help="Of the shared noise and the projection.")] = 0,
+    frames: Annotated[int | None, typer.Option(help="At most so many frames of a clip.")] = None,
+    size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH in pixels.")] = None,
+    fps: Annotated[float | None, typer.Option(help="Resample to this rate; else native.")] = None,
+    mode: Annotated[str, typer.Option(help="first frames, or spread over the file.")] = "first",
+    fit: Annotated[str, typer.Option(help="crop or stretch to the size.")] = "crop",
+    media_root: Annotated[
+        str | None, typer.Option(help="Folder in which metadata may name files.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Rank clips by the motion they teach and select the best, in one go."""
+    height, width = _size(size)
+    settings = {
+        "clips": clips,
+        "queries": queries,
+        "media_root": media_root,
+        "model": model,
+        "seed": seed,
+        "sampling.frames": frames,
+        "sampling.height": height,
+        "sampling.width": width,
+        "sampling.fps": fps,
+        "sampling.mode": mode,
+        "sampling.fit": fit,
+        "motion.tracker": tracker,
+        "motion.mask": mask,
+        "motion.static_below": static_below,
+        "gradients.timestep": _timestep(timestep),
+        "gradients.parameters": parameters,
+        "gradients.projection": projection,
+        "gradients.dim": dim,
+        "selection.fraction": fraction,
+        "selection.percentile": percentile,
+        "compute.device": device,
+        "compute.dtype": dtype,
+    }
+    from motive.pipeline import Run
+    from motive.runs.config import make_config
+
+    _curate(Run.create_from(make_config(settings), out, _progress(quiet)))
+
+
+@app.command("run")
+def replay(
+    config: Annotated[Path, typer.Argument(metavar="RUN.YAML", help="A run's run.yaml.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME=VALUE", help="As in selection.fraction=0.2")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Another run directory; else its own.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Replay a run's resolved configuration."""
+    from motive.pipeline import Run
+    from motive.runs.config import flatten, make_config, parse_overrides, read_yaml
+
+    content = read_yaml(config)
+    values = flatten(content.get("config", content)) | parse_overrides(overrides or [])
+    _curate(Run.create_from(make_config(values), out or config.resolve().parent, _progress(quiet)))
+
+
+def _stage_command(name: str, summary: str) -> None:
+    def command(run: RunArgument, quiet: Quiet = False) -> None:
+        getattr(_open(run, quiet), name)()
+
+    command.__doc__ = summary
+    app.command(name)(command)
+
+
+for _name, _summary in (
+    ("ingest", "Read both datasets and decode every new file."),
+    ("track", "Follow the motion of every clip."),
+    ("encode", "Latents of every clip, embeddings of every caption."),
+    ("gradients", "Gradient features of every clip and query."),
+    ("score", "Influence of every clip on every query."),
+    ("select", "Votes and the best clips."),
+    ("report", "report.html, one file to look at."),
+):
+    _stage_command(_name, _summary)
+
+
+@app.command()
+def export(
+    run: RunArgument,
+    format: Annotated[
+        str,
+        typer.Option(
+            help="videofolder, diffsynth, musubi, finetrainers, diffusion-pipe, ai-toolkit, "
+            "webdataset or data-juicer."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="A new folder.")],
+    link: Annotated[bool, typer.Option("--link", help="Symbolic links instead of copies.")] = False,
+) -> None:
+    """Write the selected clips in the layout that a trainer reads."""
+    report = _open(run, quiet=True).export(format, out, link=link)
+    _say(report.summary())
+
+
+@app.command()
+def info(
+    run: RunArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Clips, queries, failures, objective, seconds and peak memory per stage."""
+    facts = _open(run, quiet=True).info()
+    if as_json:
+        print(json.dumps(facts, indent=1, ensure_ascii=False))
+    else:
+        from motive.terminal import print_info
+
+        print_info(facts)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where to write the demo.")],
+    seeds: Annotated[int, typer.Option(help="Independent corpora for the intervals.")] = 3,
+    quiet: Quiet = False,
+) -> None:
+    """The main job on rendered clips whose motion is known, with the shipped tiny-wan."""
+    from motive.demo import run_demo
+
+    run_demo(out, seeds=seeds, progress=_progress(quiet))
+
+
+@zoo_app.command("render")
+def zoo_render(
+    out: Annotated[Path, typer.Option(help="A new folder.")],
+    count: Annotated[int, typer.Option(help="Number of clips.")] = 140,
+    seed: Annotated[int, typer.Option(help="Of the corpus.")] = 0,
+    kinds: Annotated[str | None, typer.Option(help="Only these kinds, with commas.")] = None,
+    camera: Annotated[
+        str | None, typer.Option(help="Film every clip with this camera: none, pan, zoom, jitter.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Render labelled clips as mp4, with their true motion beside them."""
+    from motive.zoo.render import render_corpus
+
+    chosen = kinds.split(",") if kinds else None
+    render_corpus(out, count, seed=seed, kinds=chosen, camera=camera, progress=_progress(quiet))
+    _say(f"{count} clips in {out}")
+
+
+def _curate(run: "Run") -> None:
+    run.curate()
+    from motive.terminal import print_result
+
+    print_result(run)
+
+
+def _open(path: Path, quiet: bool) -> "Run":
+    from motive.pipeline import Run
+
+    return Run.open(path, _progress(quiet))
+
+
+def _progress(quiet: bool) -> Any:
+    from motive.runs.progress import Progress
+
+    return Progress(quiet=quiet)
+
+
+def _size(text: str | None) -> tuple[int | None, int | None]:
+    if text is None:
+        return None, None
+    height, x, width = text.lower().partition("x")
+    if not (x and height.isdigit() and width.isdigit()):
+        raise UserError(f"the size '{text}' is wrong: write HEIGHTxWIDTH, as in 480x832")
+    return int(height), int(width)
+
+
+def _timestep(text: str) -> str | int | tuple[int, ...]:
+    if text == "auto":
+        return text
+    try:
+        values = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(
+            f"the timestep '{text}' is wrong: use auto or numbers from 1 to 1000"
+        ) from None
+    return values if len(values) > 1 else values[0]
+
+
+def _say(text: str) -> None:
+    print(text)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; a user's mistake is one sentence and exit code 2."""
+    sys.exit(_outcome(lambda: app(arguments, standalone_mode=False)))
+
+
+def _outcome(command: Callable[[], object]) -> int:
+    import errno
+
+    import click
+
+    try:
+        command()
+    except UserError as error:
+        return _complain(str(error), 2)
+    except click.exceptions.ClickException as error:
+        return _complain(f"{error.format_message()} (see motive --help)", 2)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        return _complain("interrupted; run the same command again to go on", 130)
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EPERM):
+            raise
+        place = error.filename or "the output"
+        return _complain(
+            f"{place} cannot be written ({error.strerror}): free space or choose another place", 2
+        )
+    return 0
+
+
+def _complain(sentence: str, code: int) -> int:
+    print(f"motive: {sentence}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    main()

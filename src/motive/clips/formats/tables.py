@@ -1,0 +1,216 @@
+"""Metadata tables: CSV, JSON lists, JSON lines and Parquet, one row per clip."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from motive.clips.formats.documents import read_json, read_text, unique_keys
+from motive.clips.formats.entries import Entries
+from motive.clips.formats.source import Source
+from motive.errors import UserError
+
+TABLE_SUFFIXES = frozenset({".csv", ".json", ".jsonl", ".parquet"})
+#: Metadata that governs the folder in which it lies.
+METADATA_NAMES = ("metadata.csv", "metadata.json", "metadata.jsonl", "metadata.parquet")
+#: Where a caption is looked for when the format does not fix the column.
+CAPTION_COLUMNS = ("caption", "text", "prompt")
+
+
+@dataclass(frozen=True)
+class Row:
+    """where: for messages. fault: why the row cannot be used, although it could be read."""
+
+    where: str
+    values: dict[str, object]
+    fault: str | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """columns: all columns that any row has, in order of appearance."""
+
+    path: Path
+    columns: tuple[str, ...]
+    rows: list[Row]
+
+
+def read_table(path: Path) -> Table:
+    """Reads a whole table. Raises UserError, with the line, when it cannot be parsed."""
+    rows = list(_rows(path))
+    columns = dict.fromkeys(column for row in rows for column in row.values)
+    for column in _header(path) if path.suffix.lower() in (".csv", ".parquet") else ():
+        columns.setdefault(column)
+    return Table(path, tuple(columns), rows)
+
+
+def columns_of(path: Path) -> tuple[str, ...]:
+    """The columns of a table's header or first row; empty when the file is no table."""
+    suffix = path.suffix.lower()
+    if suffix in (".csv", ".parquet"):
+        return _header(path)
+    if suffix in (".json", ".jsonl"):
+        return next((tuple(row.values) for row in _rows(path)), ())
+    return ()
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file is meant as a table: by its suffix, but JSON may hold anything else."""
+    suffix = path.suffix.lower()
+    return suffix in TABLE_SUFFIXES and (suffix != ".json" or bool(columns_of(path)))
+
+
+def find_table(source: Source, column: str) -> Path | None:
+    """The table with this column that the source is, or that governs the source's folder.
+
+    A folder is governed by a `metadata` file, else by the one `.jsonl` file in it that has the
+    column. Raises UserError when the choice is not clear.
+    """
+    if not source.is_folder:
+        return source.path if column in columns_of(source.path) else None
+    found = [path for path in source.top(*METADATA_NAMES) if column in columns_of(path)]
+    if not found:
+        found = [
+            path
+            for path in sorted(source.folder.glob("*.jsonl"))
+            if path.name not in METADATA_NAMES and column in _columns_or_none(path)
+        ]
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise UserError(f"{source.path} holds {names}: pass the one that you mean.")
+    return found[0] if found else None
+
+
+def add_table(
+    entries: Entries,
+    path: Path,
+    column: str,
+    *,
+    captions: tuple[str, ...] = CAPTION_COLUMNS,
+    extra: dict[str, object] | None = None,
+) -> None:
+    """Adds every row of a table: the file that `column` names, its caption, its other columns.
+
+    The caption column is the first of `captions` that the table has; names are relative to the
+    table's folder.
+    """
+    table = read_table(path)
+    if column not in table.columns:
+        have = ", ".join(table.columns) or "none"
+        raise UserError(f"{path} has no column {column!r} (it has {have}): rename the right one.")
+    caption = next((name for name in captions if name in table.columns), None)
+    for row in table.rows:
+        others = {k: v for k, v in row.values.items() if k not in (column, caption)}
+        entries.add(
+            row.values.get(column),
+            where=row.where,
+            folder=path.parent,
+            caption=row.values.get(caption) if caption else "",
+            extra={**others, **(extra or {})},
+            fault=row.fault,
+        )
+
+
+def _columns_or_none(path: Path) -> tuple[str, ...]:
+    """Columns of a file that merely lies there and may be anything, such as a log."""
+    try:
+        return columns_of(path)
+    except UserError:
+        return ()
+
+
+def _header(path: Path) -> tuple[str, ...]:
+    if path.suffix.lower() == ".csv":
+        reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+        try:
+            header = next((row for row in reader if row), [])
+        except csv.Error as error:
+            raise UserError(f"{path} is not valid CSV ({error}): correct its header.") from error
+        if len(set(header)) != len(header):
+            raise UserError(f"{path} has two columns of one name: rename one of them.")
+        return tuple(header)
+    return tuple(_parquet(path).schema_arrow.names)
+
+
+def _rows(path: Path) -> Iterator[Row]:
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
+        yield from _csv_rows(path)
+    elif suffix == ".jsonl":
+        yield from _jsonl_rows(path)
+    elif suffix == ".json":
+        value = read_json(path)
+        for index, item in enumerate(value if isinstance(value, list) else [], start=1):
+            if isinstance(item, dict):
+                yield Row(f"{path.name}, item {index}", item)
+            else:
+                raise UserError(f"{path} holds an item that is no object ({index}): remove it.")
+    else:
+        yield from _parquet_rows(path)
+
+
+def _csv_rows(path: Path) -> Iterator[Row]:
+    header = _header(path)
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+    try:
+        next((row for row in reader if row), [])
+        for cells in reader:
+            if not cells:
+                continue
+            fault = None
+            # The usual cause is a comma in a caption without quotes: keeping what stands before
+            # it would train on a caption that nobody wrote.
+            if len(cells) > len(header):
+                fault = (
+                    f"has {len(cells)} fields in {path.name}, line {reader.line_num}, where the "
+                    f"header has {len(header)}: put quotes around a text with commas"
+                )
+            values: dict[str, object] = dict(zip(header, cells, strict=False))
+            yield Row(f"{path.name}, line {reader.line_num}", values, fault)
+    except csv.Error as error:
+        raise UserError(
+            f"{path} is not valid CSV (line {reader.line_num}: {error}): correct that line."
+        ) from error
+
+
+def _jsonl_rows(path: Path) -> Iterator[Row]:
+    # Split at line feeds alone: U+2028 and its like may stand unescaped in a JSON string.
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            item = json.loads(line, object_pairs_hook=unique_keys)
+        except (ValueError, RecursionError) as error:
+            raise UserError(
+                f"{path} is not valid JSON lines (line {number}: {error}): correct that line."
+            ) from error
+        if not isinstance(item, dict):
+            raise UserError(f"{path} holds no object in line {number}: correct that line.")
+        yield Row(f"{path.name}, line {number}", item)
+
+
+def _parquet_rows(path: Path) -> Iterator[Row]:
+    import pyarrow
+
+    file = _parquet(path)
+    number = 0
+    try:
+        for batch in file.iter_batches():
+            for item in batch.to_pylist():
+                number += 1
+                yield Row(f"{path.name}, row {number}", item)
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read as Parquet ({error}): write it again.") from error
+
+
+def _parquet(path: Path):  # type: ignore[no-untyped-def]
+    """The open `pyarrow.parquet.ParquetFile`, whose package has no types."""
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        return parquet.ParquetFile(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UserError(f"{path} cannot be read as Parquet ({error}): write it again.") from error

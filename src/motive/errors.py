@@ -1,0 +1,12 @@
+"""The two kinds of failure that are not bugs."""
+
+
+class UserError(Exception):
+    """The user's mistake. The message is one sentence that says what is wrong and how to mend it.
+
+    The command line prints it without a traceback and exits with code 2.
+    """
+
+
+class ClipError(Exception):
+    """One clip cannot be used. The run goes on; the message becomes the clip's row in `failures`."""

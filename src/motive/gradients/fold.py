@@ -1,0 +1,404 @@
+"""The sign-fold: a gradient of any length, read once, into n accumulators.
+
+With k = key(seed, "fold", name) for a parameter and m the largest prime <= n, coordinate i of the
+parameter (its row-major index) is given an independent random sign and added to
+
+    accumulator (k + i) mod m.
+
+The first m coordinates are lap 0, the next m lap 1, and so on: i = lap . m + j. One 64-bit hash
+gives the signs of a block of 64 neighbours of one lap: the sign of i is bit j mod 64 of
+`hash64(k, lap . ceil(m / 64) + floor(j / 64))`, 1 being minus. Nothing is stored but the sums.
+
+Unbiased: with F the fold, <Fx, Fy> - <x, y> = sum of s_i s_k x_i y_k over pairs i != k that share
+an accumulator, and E[s_i s_k] = 0. Its variance is the sum of (x_i y_k + x_k y_i)^2 over unordered
+such pairs; for coordinates that are spread over the accumulators, about (1 + rho^2)/m of
+|x|^2 |y|^2, against (1 + rho^2)/dim for the projection that follows.
+
+Two choices keep "spread over the accumulators" true for the gradients that networks have:
+  - A sign for every coordinate. A row sign times a column sign would be a matrix-vector product,
+    but the rows of a weight gradient are correlated: the errors of all pairs of rows add up.
+  - A prime period. Outlier features of transformers concentrate a weight gradient in a few columns.
+    With a period of 65,536 a column of a matrix 1,536 wide would meet only 128 accumulators, since
+    1,536 and 65,536 share the factor 512; with a prime, its entries all fall apart.
+The offset k, which depends on the name, keeps like positions of a network's layers apart.
+
+Sums of one parameter are float32, in the order of the laps, whatever the number of threads;
+parameters are added to one another in float64, so that the order in which the backward pass
+delivers them changes the result by about 1e-16 relative.
+"""
+
+import math
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import njit, types
+from numba.extending import intrinsic
+
+from motive.errors import ClipError
+from motive.gradients.counter import GOLDEN_GAMMA, MIX_MULTIPLIER_1, MIX_MULTIPLIER_2, key
+
+BLOCK = 64  # coordinates signed by one hash
+_PIECE_LAPS = 16  # laps taken at a time where a gradient must be copied or converted: 4 MB
+_PARALLEL_FROM = 1 << 18  # below this many numbers, waking a thread costs more than it saves
+
+
+class SignFold:
+    """Accumulators for one gradient at a time; see the module's text for what it computes.
+
+    On the CPU a compiled kernel reads the gradient where it lies. On any other device the same sums
+    are made by torch operations in the same order: they are bit-identical to the CPU's wherever
+    float32 addition is IEEE (round to nearest, subnormals kept).
+
+    Args:
+        seed: the projection's seed.
+        accumulators: n, the length of `total()`; at least 64.
+    """
+
+    def __init__(self, seed: int, accumulators: int) -> None:
+        if accumulators < BLOCK:
+            raise ValueError(f"a fold needs at least {BLOCK} accumulators, not {accumulators}")
+        self.seed = seed
+        self.accumulators = accumulators
+        self.period = largest_prime(accumulators)
+        self._sum = np.zeros(self.period, dtype=np.float64)
+        self._device_sums: dict[torch.device, torch.Tensor] = {}
+        self._device_checks: list[tuple[str, torch.Tensor]] = []
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held between two calls of `add`."""
+        on_devices = sum(total.nbytes for total in self._device_sums.values())
+        return self._sum.nbytes + on_devices
+
+    def reset(self) -> None:
+        """Forget what was added."""
+        self._sum.fill(0)
+        self._device_sums.clear()
+        self._device_checks.clear()
+
+    def add(self, name: str, gradient: torch.Tensor) -> None:
+        """Fold one parameter's gradient in: float32, bfloat16 or float16, any shape and strides.
+
+        Raises:
+            ClipError: the gradient holds NaN or Inf, or overflows float32. (A signed sum of
+                float32 numbers that meets a NaN or an Inf never becomes finite again, so looking at
+                the n sums is enough. For a device other than the CPU `total` raises it, so that the
+                device need not be waited for.) The accumulators are then void.
+        """
+        if gradient.numel() == 0:
+            return
+        stream = key(self.seed, "fold", name)
+        if gradient.device.type != "cpu":
+            self._add_on_device(name, gradient, stream)
+        elif not self._add_on_cpu(gradient, stream):
+            raise _not_finite(name)
+
+    def total(self) -> npt.NDArray[np.float64]:
+        """The accumulators, float64 (n,), those from the period on being zero.
+
+        Raises:
+            ClipError: see `add`.
+        """
+        if self._device_checks:
+            finite = torch.stack([check.cpu() for _, check in self._device_checks])
+            if not bool(finite.all()):
+                raise _not_finite(self._device_checks[int(finite.int().argmin())][0])
+        total = np.zeros(self.accumulators, dtype=np.float64)
+        total[: self.period] = self._sum
+        for device_sum in self._device_sums.values():
+            total[: self.period] += device_sum.cpu().numpy()
+        return total
+
+    def _add_on_cpu(self, gradient: torch.Tensor, stream: int) -> bool:
+        """Whether all sums are finite."""
+        in_place = gradient.dtype in (torch.float32, torch.bfloat16) and gradient.is_contiguous()
+        partial = np.zeros(min(self.period, gradient.numel()), dtype=np.float32)
+        offset = stream % self.period
+
+        def fold_piece(words: npt.NDArray[Any], first_lap: int, last: bool) -> bool:
+            def fold_strip(lo: int, hi: int) -> bool:
+                _fold_strip(partial, lo, hi, words, first_lap, np.uint64(stream), self.period)
+                return not last or _flush_strip(self._sum, offset, partial, lo, hi)
+
+            return _over_strips(fold_strip, partial.size, work=words.size)
+
+        finite = True
+        for first_lap, piece in _pieces(gradient, self.period, in_place):
+            last = first_lap * self.period + piece.numel() == gradient.numel()
+            finite &= fold_piece(_words(piece), first_lap, last)
+        return finite
+
+    def _add_on_device(self, name: str, gradient: torch.Tensor, stream: int) -> None:
+        device = gradient.device
+        partial = torch.zeros(
+            min(self.period, gradient.numel()), dtype=torch.float32, device=device
+        )
+        for first_lap, piece in _pieces(gradient, self.period, in_place=False):
+            signed = _signed(piece.float(), first_lap, stream, self.period)
+            for lap in signed.split(self.period):
+                partial[: lap.numel()] += lap
+        self._device_checks.append((name, torch.isfinite(partial).all()))
+        # Metal has no float64: there the sums across parameters live on the CPU.
+        home = torch.device("cpu") if device.type == "mps" else device
+        if home not in self._device_sums:
+            self._device_sums[home] = torch.zeros(self.period, dtype=torch.float64, device=home)
+        device_sum = self._device_sums[home]
+        offset = stream % self.period
+        until_wrap = min(partial.numel(), self.period - offset)
+        wrapped = partial.numel() - until_wrap
+        partial = partial.to(home)
+        device_sum[offset : offset + until_wrap] += partial[:until_wrap]
+        device_sum[:wrapped] += partial[until_wrap:]
+
+
+def largest_prime(limit: int) -> int:
+    """The largest prime <= limit, for limit >= 2 (65,521 for 65,536)."""
+    return next(
+        n
+        for n in range(limit, 1, -1)
+        if all(n % divisor for divisor in range(2, math.isqrt(n) + 1))
+    )
+
+
+def _not_finite(name: str) -> ClipError:
+    return ClipError(f"the gradient of parameter {name} holds NaN or Inf, or overflows float32")
+
+
+def _pieces(
+    gradient: torch.Tensor, period: int, in_place: bool
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """The gradient's numbers in row-major order, as (first lap, flat contiguous piece).
+
+    Whole if it can be read in place; otherwise a few laps at a time, so that a large gradient is
+    not copied as a whole for the sake of its strides or its type.
+    """
+    if in_place:
+        yield 0, gradient.view(-1)
+        return
+    rows = gradient.reshape(1) if gradient.dim() == 0 else gradient
+    row_size = rows[0].numel()
+    for first_lap in range(0, -(-gradient.numel() // period), _PIECE_LAPS):
+        start = first_lap * period
+        stop = min(start + _PIECE_LAPS * period, gradient.numel())
+        first_row = start // row_size
+        few_rows = rows[first_row : -(-stop // row_size)].reshape(-1)
+        piece = few_rows[start - first_row * row_size : stop - first_row * row_size]
+        yield first_lap, piece
+
+
+def _words(piece: torch.Tensor) -> npt.NDArray[Any]:
+    """The bits of a flat tensor: of bfloat16 (half a float32) as uint16, of others as float32."""
+    if piece.dtype == torch.bfloat16:
+        return piece.view(torch.int16).numpy().view(np.uint16)
+    return piece.float().numpy().view(np.uint32)
+
+
+# The CPU kernel -----------------------------------------------------------------------------------
+
+
+@njit(inline="always")
+def _hash(stream, counter):  # type: ignore[no-untyped-def]
+    """`counter.hash64` for one counter."""
+    z = stream + np.uint64(GOLDEN_GAMMA) * counter
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(MIX_MULTIPLIER_1)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(MIX_MULTIPLIER_2)
+    return z ^ (z >> np.uint64(31))
+
+
+@intrinsic
+def _add_block(typing_context, partial, j, words, i, bits):  # type: ignore[no-untyped-def]
+    """partial[j : j + 64] += the 64 floats whose words start at i, negated where `bits` has a 1.
+
+    Written in LLVM's vector types because the loop vectoriser, given the same loop, takes twice as
+    long. It is 4 groups of 16 lanes: load, widen bfloat16, flip the sign bit under a mask that is
+    16 of the 64 bits, add. LLVM lowers it to whatever vectors the processor has.
+    """
+    signature = types.void(partial, j, words, i, bits)
+    width = words.dtype.bitwidth
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        lanes = 16
+        int16, int32, int64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
+        word_vector = ir.VectorType(ir.IntType(width), lanes)
+        int_vector = ir.VectorType(int32, lanes)
+        float_vector = ir.VectorType(ir.FloatType(), lanes)
+        mask_vector = ir.VectorType(ir.IntType(1), lanes)
+        sign_bit = ir.Constant(int_vector, [0x80000000] * lanes)
+        no_bit = ir.Constant(int_vector, [0] * lanes)
+        sums = context.make_array(signature.args[0])(context, builder, args[0]).data
+        source = context.make_array(signature.args[2])(context, builder, args[2]).data
+        for lane in range(0, BLOCK, lanes):
+            at = ir.Constant(int64, lane)
+            word_pointer = builder.gep(source, [builder.add(args[3], at)])
+            value = builder.load(builder.bitcast(word_pointer, word_vector.as_pointer()))
+            value.align = width // 8
+            if width == 16:
+                value = builder.zext(value, int_vector)
+                value = builder.shl(value, ir.Constant(int_vector, [16] * lanes))
+            mask = builder.bitcast(builder.trunc(builder.lshr(args[4], at), int16), mask_vector)
+            value = builder.xor(value, builder.select(mask, sign_bit, no_bit))
+            sum_pointer = builder.gep(sums, [builder.add(args[1], at)])
+            sum_pointer = builder.bitcast(sum_pointer, float_vector.as_pointer())
+            previous = builder.load(sum_pointer)
+            previous.align = 4
+            added = builder.fadd(previous, builder.bitcast(value, float_vector))
+            builder.store(added, sum_pointer).align = 4
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@njit(inline="always")
+def _add_part_of_block(partial, j, end, words, i, bits):  # type: ignore[no-untyped-def]
+    """`_add_block` for partial[j : end], fewer than 64."""
+    widen = np.uint32(32 - 8 * words.itemsize)
+    for k in range(end - j):
+        lane = np.uint64(k)
+        flip = np.uint32((bits >> lane) & np.uint64(1)) << np.uint32(31)
+        value = np.uint32((np.uint32(words[i + lane]) << widen) ^ flip)
+        partial[j + lane] += value.view(np.float32)
+
+
+@njit(nogil=True, cache=True)
+def _fold_strip(partial, lo, hi, words, first_lap, stream, period):  # type: ignore[no-untyped-def]
+    """Add all laps in `words`, which starts with lap `first_lap`, to partial[lo:hi].
+
+    lo is a multiple of 64. Unsigned indices throughout: numba then leaves out the test for negative
+    ones. Four laps go together so that a stretch of `partial`, which as a whole fills the second
+    level cache, is fetched once for four; each accumulator still meets its laps in order.
+    """
+    block, one = np.uint64(BLOCK), np.uint64(1)
+    lo, hi, lap, m = np.uint64(lo), np.uint64(hi), np.uint64(first_lap), np.uint64(period)
+    size = np.uint64(words.size)
+    per_lap = (m + block - one) // block
+    start = np.uint64(0)
+    while start + lo < size:
+        end = min(hi, size - start)
+        j = lo
+        if start + np.uint64(3) * m + hi <= size:
+            laps = np.uint64(4)
+            while j + block <= end:
+                i = start + j
+                c = lap * per_lap + j // block
+                _add_block(partial, j, words, i, _hash(stream, c))
+                i, c = i + m, c + per_lap
+                _add_block(partial, j, words, i, _hash(stream, c))
+                i, c = i + m, c + per_lap
+                _add_block(partial, j, words, i, _hash(stream, c))
+                i, c = i + m, c + per_lap
+                _add_block(partial, j, words, i, _hash(stream, c))
+                j += block
+        else:
+            laps = one
+            while j + block <= end:
+                c = lap * per_lap + j // block
+                _add_block(partial, j, words, start + j, _hash(stream, c))
+                j += block
+        for _ in range(laps):
+            if j < end:
+                c = lap * per_lap + j // block
+                _add_part_of_block(partial, j, end, words, start + j, _hash(stream, c))
+            lap += one
+            start += m
+
+
+@njit(nogil=True, cache=True)
+def _flush_strip(total, offset, partial, lo, hi):  # type: ignore[no-untyped-def]
+    """total[(offset + j) mod m] += partial[j] for lo <= j < hi; whether all those are finite."""
+    lo, hi, offset, m = np.uint64(lo), np.uint64(hi), np.uint64(offset), np.uint64(total.size)
+    wrap = min(max(m - offset, lo), hi)
+    finite = True
+    for j in range(lo, wrap):
+        total[offset + j] += partial[j]
+        finite &= abs(partial[j]) < np.inf
+    for j in range(wrap, hi):
+        total[offset + j - m] += partial[j]
+        finite &= abs(partial[j]) < np.inf
+    return finite
+
+
+# Threads ------------------------------------------------------------------------------------------
+#
+# Not numba's: its portable threading layer aborts the process when two threads use it at once, and
+# its OpenMP layer does so after a fork. The kernel releases the interpreter's lock, so ordinary
+# threads do. Their number is torch's (`torch.set_num_threads`).
+
+_pools = threading.local()
+
+
+def _pool(helpers: int) -> ThreadPoolExecutor:
+    """This thread's pool of `helpers` threads, in this process (a fork does not carry threads)."""
+    made_for = (os.getpid(), helpers)
+    if getattr(_pools, "made_for", None) != made_for:
+        _pools.pool = ThreadPoolExecutor(helpers, thread_name_prefix="motive-fold")
+        _pools.made_for = made_for
+    return _pools.pool
+
+
+def _over_strips(task: Callable[[int, int], bool], length: int, work: int) -> bool:
+    """Call task(lo, hi) on strips that cover 0..length, lo a multiple of 64; whether all said True.
+
+    The strips are shared out as threads come free, this thread working too, so that a helper whose
+    core is busy delays nothing but its own strip. How many strips there are does not matter to the
+    result: an accumulator belongs to one strip, and its sum is made in the order of the laps.
+    """
+    threads = torch.get_num_threads()
+    if threads == 1 or work < _PARALLEL_FROM:
+        return bool(task(0, length))
+    blocks = -(-length // BLOCK)
+    width = BLOCK * max(1, -(-blocks // (2 * threads)))
+    waiting = deque((lo, min(lo + width, length)) for lo in range(0, length, width))
+
+    def work_off() -> bool:
+        good = True
+        while True:
+            try:
+                lo, hi = waiting.popleft()
+            except IndexError:
+                return good
+            good &= bool(task(lo, hi))
+
+    pool = _pool(threads - 1)
+    helpers = [pool.submit(work_off) for _ in range(min(threads, len(waiting)) - 1)]
+    good = work_off()
+    # A helper that has not started by now has nothing left to do.
+    results = [helper.result() for helper in helpers if not helper.cancel()]
+    return good and all(results)
+
+
+# Other devices ------------------------------------------------------------------------------------
+
+
+def _signed(piece: torch.Tensor, first_lap: int, stream: int, period: int) -> torch.Tensor:
+    """A flat float32 piece, negated where the hash says so, by torch operations on its device."""
+    per_lap = -(-period // BLOCK)
+    laps = -(-piece.numel() // period)
+    counters = torch.arange(
+        first_lap * per_lap, (first_lap + laps) * per_lap, dtype=torch.int64, device=piece.device
+    )
+    z = counters * _as_signed(GOLDEN_GAMMA) + _as_signed(stream)
+    z = (z ^ _shift_right(z, 30)) * _as_signed(MIX_MULTIPLIER_1)
+    z = (z ^ _shift_right(z, 27)) * _as_signed(MIX_MULTIPLIER_2)
+    z = z ^ _shift_right(z, 31)
+    lanes = torch.arange(BLOCK, dtype=torch.int64, device=piece.device)
+    negative = ((z[:, None] >> lanes) & 1).bool()
+    negative = negative.view(laps, -1)[:, :period].reshape(-1)[: piece.numel()]
+    return torch.where(negative, -piece, piece)
+
+
+def _as_signed(word: int) -> int:
+    """The signed 64-bit integer with the same bits: torch has no unsigned arithmetic."""
+    return word - (1 << 64) if word >> 63 else word
+
+
+def _shift_right(z: torch.Tensor, count: int) -> torch.Tensor:
+    """Logical shift: torch's own brings in copies of the sign bit."""
+    return (z >> count) & ((1 << (64 - count)) - 1)

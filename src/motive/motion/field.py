@@ -1,0 +1,37 @@
+"""What a tracker says of a clip: displacement, visibility and confidence for every pixel."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+Convention = Literal["from_previous", "from_first"]
+
+
+@dataclass(frozen=True)
+class MotionField:
+    """The paper's A ∈ R^{F×H×W×4}, with its convention in the type.
+
+    displacement_fhw2: pixels, x before y. By convention
+        `from_previous` (optical flow): at each pixel of frame f, how far what it shows has come since
+        frame f-1; frame 0 is zero.
+        `from_first` (point tracking): at each pixel of frame 0, how far what it showed has gone by
+        frame f.
+    visibility_fhw, confidence_fhw: 0..1.
+    """
+
+    displacement_fhw2: np.ndarray
+    visibility_fhw: np.ndarray
+    confidence_fhw: np.ndarray
+    convention: Convention
+
+    def magnitude_fhw(self) -> np.ndarray:
+        """M = ‖(dw, dh)‖₂ in pixels (paper, section 3.3)."""
+        return np.linalg.norm(self.displacement_fhw2, axis=-1)
+
+    def speed_fhw(self) -> np.ndarray:
+        """Pixels per frame, whatever the convention: the change of the displacement from first frames."""
+        if self.convention == "from_previous":
+            return self.magnitude_fhw()
+        step = np.diff(self.displacement_fhw2, axis=0, prepend=self.displacement_fhw2[:1])
+        return np.linalg.norm(step, axis=-1)

@@ -1,0 +1,628 @@
+"""A run: one directory, worked through stage by stage, at any time resumable.
+
+    run = Run.create("runs/mine", clips="clips/", queries="queries/", model="tiny-wan")
+    run.curate()
+    run.selection()
+
+Every stage computes only what is not there yet. This module puts the stages in order and carries rows
+between them; what a stage does lives in its room.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import yaml
+
+from motive import __version__
+from motive.backbones import load_backbone
+from motive.backbones.encode import EncodeTextStage, EncodeVideoStage, caption_id
+from motive.backbones.source import ModelSource, find_model
+from motive.clips.decoding import decode_clip
+from motive.clips.formats import read_dataset
+from motive.clips.ingest import IngestStage, file_key
+from motive.clips.sampling import FrameSampler
+from motive.errors import ClipError, UserError
+from motive.gradients.objective import Objective, require_same
+from motive.motion.track import TrackStage
+from motive.motion.trackers import make_tracker
+from motive.runs import members as membership
+from motive.runs.config import RunConfig, make_config, read_yaml, refuse_changes
+from motive.runs.engine import run_local
+from motive.runs.members import Member, Role
+from motive.runs.progress import Progress
+from motive.runs.provenance import StageLog, now, revision, versions, write_atomically
+from motive.runs.stage import Stage
+from motive.runs.tables import Row, Table
+
+if TYPE_CHECKING:
+    from motive.backbones.base import Backbone
+
+FAILURE_SCHEMA = pa.schema([("stage", pa.string()), ("reason", pa.string())])
+OBJECTIVE_SCHEMA = pa.schema([("objective", pa.string())])
+_JOIN = 16  # clips whose rows are read from the tables at once
+
+
+@dataclass(frozen=True)
+class Features:
+    """Gradient features of one objective, in the members' order.
+
+    features_nd: unit vectors (or zero for a static clip), float32.
+    norms: of the projected gradients before normalisation, times the paper's 1/F.
+    """
+
+    objective: Objective
+    members: list[Member]
+    features_nd: np.ndarray
+    norms: np.ndarray
+    static: np.ndarray
+
+    def influence(self, clips: "Features") -> np.ndarray:
+        """Scores `(Q, N)` of these, as queries, with `clips`.
+
+        Raises UserError, naming the field, when the objectives differ.
+        """
+        from motive.influence.scores import influence
+
+        require_same(clips.objective, self.objective, mine_is="the clips", other_is="the queries")
+        return influence(self.features_nd, clips.features_nd)
+
+
+class Run:
+    """A run directory. `Run.create` makes or takes up one, `Run.open` opens one that exists."""
+
+    def __init__(self, path: Path, config: RunConfig, progress: Progress | None = None) -> None:
+        self.path, self.config = path, config
+        self.progress = progress or Progress(quiet=True)
+        self.log = StageLog(path / "stages.json")
+        self.source: ModelSource = find_model(config.model)
+        self.members_table = self._table("members", membership.SCHEMA)
+        self.failures_table = self._table("failures", FAILURE_SCHEMA)
+
+    # Making and opening.
+
+    @staticmethod
+    def create(out: str | Path, *, progress: Progress | None = None, **settings: Any) -> "Run":
+        """A run directory for these settings, new or taken up where it was.
+
+        settings: of `RunConfig`; nested ones with two underscores (`selection__fraction=0.2`) or as
+            dictionaries.
+
+        Nothing is written unless the settings make sense: the datasets can be read, at least one
+        query decodes, the model is one that we know and the directory can be written.
+
+        Raises UserError otherwise, or when `out` holds a run with other settings.
+        """
+        dotted = {name.replace("__", "."): value for name, value in settings.items()}
+        return Run.create_from(make_config(dotted), Path(out), progress)
+
+    @staticmethod
+    def create_from(config: RunConfig, out: Path, progress: Progress | None = None) -> "Run":
+        """As `create`, from a whole configuration."""
+        config = _with_absolute_paths(config)
+        record = out / "run.yaml"
+        if record.exists():
+            refuse_changes(RunConfig(**read_yaml(record)["config"]), config, out)
+        elif out.exists() and not out.is_dir():
+            raise UserError(f"{out} is a file: choose another --out")
+        run = Run(out, config, progress)
+        run._check_before_writing()
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            write_atomically(record, run._record(record))
+        except OSError as error:
+            raise UserError(
+                f"{out} cannot be written ({error.strerror}): choose another --out"
+            ) from None
+        return run
+
+    @staticmethod
+    def open(path: str | Path, progress: Progress | None = None) -> "Run":
+        """The run in `path`.
+
+        Raises UserError when there is none.
+        """
+        record = Path(path) / "run.yaml"
+        if not record.is_file():
+            raise UserError(f"{path} holds no run (no run.yaml): make one with motive curate")
+        content = read_yaml(record).get("config")
+        if not isinstance(content, dict):
+            raise UserError(f"{record} has no config section: give a run.yaml that motive wrote")
+        from motive.runs.config import flatten
+
+        return Run(Path(path), make_config(flatten(content)), progress)
+
+    def _check_before_writing(self) -> None:
+        make_tracker(self.config.motion.tracker)
+        self.backbone.frame_map(self.sampler.usable_length(self.sampler.max_frames))
+        from motive.gradients.projection import make_projection
+
+        wanted = self.config.gradients
+        make_projection(wanted.projection, wanted.dim, 0, {"any": (2**24,)})
+        if not self.members_table.exists():
+            self._entries("clip")
+            _one_must_decode(self._entries("query"), self.sampler)
+
+    def _record(self, path: Path) -> str:
+        """The resolved configuration, with everything that the numbers depend on."""
+        old = read_yaml(path) if path.exists() else {}
+        content = {
+            "motive": __version__,
+            "revision": revision(),
+            "created": old.get("created", now()),
+            "versions": versions(),
+            "model": {
+                "name": self.config.model,
+                "path": str(self.source.path),
+                "pipeline": self.source.pipeline_class,
+                "family": self.backbone.family,
+                "fingerprint": self.model_fingerprint,
+            },
+            "objective_id": self.objective.id,
+            "objective": json.loads(self.objective.to_json()),
+            "config": self.config.model_dump(mode="json"),
+        }
+        return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+    # What the settings mean.
+
+    @cached_property
+    def backbone(self) -> "Backbone":
+        compute = self.config.compute
+        return load_backbone(self.source, dtype=compute.dtype, device=compute.device)
+
+    @cached_property
+    def model_fingerprint(self) -> str:
+        """Of the model's files; kept with their sizes and times, so that a rerun need not hash them."""
+        cache_file = self.path / "model_digests.json"
+        known: dict[str, str] = json.loads(cache_file.read_text()) if cache_file.is_file() else {}
+        fresh: dict[str, str] = {}
+
+        def digest(file: Path) -> str:
+            from motive.backbones.source import file_digest
+
+            key = file_key(file)
+            fresh[key] = known.get(key) or file_digest(file)
+            return fresh[key]
+
+        fingerprint = self.source.fingerprint(digest)
+        if self.path.is_dir() and fresh != known:
+            write_atomically(cache_file, json.dumps(fresh, indent=1) + "\n")
+        return fingerprint
+
+    @cached_property
+    def sampler(self) -> FrameSampler:
+        wanted, default = self.config.sampling, self.backbone.default_sampler()
+        return replace(
+            default,
+            max_frames=default.usable_length(wanted.frames or default.max_frames),
+            height=wanted.height or default.height,
+            width=wanted.width or default.width,
+            fps=wanted.fps,
+            mode=wanted.mode,
+            fit=wanted.fit,
+        )
+
+    @cached_property
+    def objective(self) -> Objective:
+        config, chosen = self.config, self.config.gradients.timestep
+        timesteps = (self.backbone.default_timestep(),) if chosen == "auto" else chosen
+        timesteps = (timesteps,) if isinstance(timesteps, int) else tuple(timesteps)
+        if not timesteps or any(not 1 <= t <= 1000 for t in timesteps):
+            raise UserError(
+                f"the timestep {timesteps} is wrong: use numbers from 1 to 1000, or auto"
+            )
+        return Objective(
+            model=self.model_fingerprint,
+            sampler=self.sampler.fingerprint(),
+            tracker=self.track_stage.fingerprint(),
+            mask=config.motion.mask,
+            mask_trusted=config.motion.mask_trusted,
+            static_below=config.motion.static_below,
+            timesteps=timesteps,
+            noise_seed=config.seed,
+            prompt_length=self.backbone.default_prompt_length(),
+            parameters=config.gradients.parameters,
+            length_factor=config.gradients.length_factor,
+            projection=config.gradients.projection,
+            dim=config.gradients.dim,
+            projection_seed=config.seed,
+            dtype=str(self.backbone.dtype).removeprefix("torch."),
+        )
+
+    # The stages.
+
+    @cached_property
+    def ingest_stage(self) -> IngestStage:
+        return IngestStage(self.sampler)
+
+    @cached_property
+    def track_stage(self) -> TrackStage:
+        tracker = make_tracker(self.config.motion.tracker)
+        return TrackStage(tracker, self.sampler, self.backbone.spatial_stride())
+
+    @cached_property
+    def encode_stage(self) -> EncodeVideoStage:
+        return EncodeVideoStage(self.backbone, self.model_fingerprint, self.sampler)
+
+    @cached_property
+    def text_stage(self) -> EncodeTextStage:
+        length = self.objective.prompt_length
+        return EncodeTextStage(self.backbone, self.model_fingerprint, length)
+
+    def curate(self) -> None:
+        """All stages in order."""
+        for stage in STAGES:
+            getattr(self, stage)()
+
+    def ingest(self) -> None:
+        """Read both datasets, and decode every file that was not seen before.
+
+        Raises UserError when no clip or no query can be used.
+        """
+        entries = self._entries("clip") + self._entries("query")
+        rows = {
+            e.file: {"key": e.file, "path": e.path, "file_name": e.file_name}
+            for e in entries
+            if e.usable
+        }
+        self._run(self.ingest_stage, "files", rows)
+        made_by = self.ingest_stage.fingerprint()
+        found = {
+            row["key"]: row for row in self._table_of(self.ingest_stage, "files").rows(made_by)
+        }
+        failed = self._failed(self.ingest_stage)
+        settled = membership.settle(entries, found, failed)
+        for role, name in (("clip", "clips"), ("query", "queries")):
+            mine = [m for m in settled if m.role == role]
+            if not any(m.usable for m in mine):
+                first = mine[0]
+                raise UserError(
+                    f"none of the {len(mine)} {name} can be used ({first.file_name}: {first.reason}): "
+                    f"give --{name} with videos that play"
+                )
+        membership.save(self.members_table, settled)
+        self.__dict__.pop("members", None)
+
+    def track(self) -> None:
+        """Follow the motion of every clip and query."""
+        self._run(self.track_stage, "motion", self._clip_rows())
+
+    def encode(self) -> None:
+        """Latents of every clip and embeddings of every caption."""
+        self._run(self.encode_stage, "latents", self._clip_rows())
+        captions = {m.caption_id: m.caption for m in self.members if m.usable}
+        rows = {k: {"key": k, "caption": c, "file_name": c} for k, c in captions.items()}
+        self._run(self.text_stage, "texts", rows)
+
+    def gradients(self, objective: Objective | None = None) -> None:
+        """Gradient features of every clip and query, under the run's objective or another.
+
+        Another objective's features lie beside the run's own and never mix with them.
+        """
+        from motive.gradients.stage import GradientStage
+
+        objective = objective or self.objective
+        self._save_objective(objective)
+        stage = GradientStage(self.backbone, objective)
+        ready = self._ready_for_gradients()
+        wanted = {m.feature_key: m for m in self.members if m.usable and ready(m)}
+        self._run(stage, "features", wanted, self._join)
+
+    def score(self) -> None:
+        """`scores.parquet`: the influence of every clip on every query."""
+        from motive.results import write_scores
+
+        with self.log.measure("score") as counts:
+            counts["done"] = write_scores(self)
+
+    def select(self) -> None:
+        """`selection.csv`, all clips best first, and `failures.csv`."""
+        from motive.results import write_failures, write_selection
+
+        with self.log.measure("select") as counts:
+            counts["done"] = write_selection(self)
+            counts["failed"] = write_failures(self)
+
+    def report(self) -> Path:
+        """`report.html`, one file to look at."""
+        from motive.web.run_report import write_report
+
+        with self.log.measure("report"):
+            return write_report(self)
+
+    # What was found.
+
+    @cached_property
+    def members(self) -> list[Member]:
+        """Every file of both datasets.
+
+        Raises UserError when nothing was ingested yet.
+        """
+        found = membership.load(self.members_table)
+        if not found:
+            raise UserError(
+                f"nothing was ingested in {self.path} yet: run motive ingest {self.path}"
+            )
+        return found
+
+    def features(self, role: Role, objective: Objective | None = None) -> Features:
+        """The features of the clips or of the queries, those that have one.
+
+        Raises UserError when there is none, naming the differing fields if another objective has some.
+        """
+        objective = objective or self.objective
+        table = self._features_table()
+        wanted = [m for m in self.members if m.role == role and m.usable]
+        columns = ["key", "feature", "norm", "static"]
+        keys = {m.feature_key for m in wanted}
+        found = {r["key"]: r for r in table.rows(objective.id, columns=columns) if r["key"] in keys}
+        have = [m for m in wanted if m.feature_key in found]
+        missing = [m for m in wanted if m.feature_key not in found]
+        failed = self._failures_by_key(objective)
+        if any(m.feature_key not in failed and m.clip_id not in failed for m in missing):
+            self._explain_missing(objective, len(missing), role)
+        if not have:
+            raise UserError(f"no {role} has a gradient feature: see failures.csv in {self.path}")
+        rows = [found[m.feature_key] for m in have]
+        return Features(
+            objective,
+            have,
+            np.stack([r["feature"] for r in rows]),
+            np.array([r["norm"] for r in rows]),
+            np.array([r["static"] for r in rows], bool),
+        )
+
+    def failures(self) -> list[tuple[str, str, str]]:
+        """`(file_name, stage, reason)` of every file that is not ranked, or not used as a query."""
+        by_key = self._failures_by_key(self.objective)
+        listed: dict[tuple[str, str], tuple[str, str, str]] = {}
+        for member in self.members:
+            stage, reason = "ingest", member.reason
+            if not reason:
+                stage, reason = (
+                    by_key.get(member.clip_id)
+                    or by_key.get(member.caption_id)
+                    or by_key.get(member.feature_key)
+                    or ("", "")
+                )
+            if not reason and member.role == "query" and self._is_static_query(member):
+                stage, reason = "score", "it shows no motion, so its gradient is zero"
+            if reason:
+                said = reason if member.role == "clip" else f"as a query: {reason}"
+                listed.setdefault((member.file_name, member.path), (member.file_name, stage, said))
+        return list(listed.values())
+
+    def motion(self) -> dict[str, Row]:
+        """The tracker's rows by clip id."""
+        stage = self.track_stage
+        return {r["key"]: r for r in self._table_of(stage, "motion").rows(stage.fingerprint())}
+
+    def selection(self) -> list[dict[str, str]]:
+        """The rows of `selection.csv`, best first.
+
+        Raises UserError when there is no selection yet.
+        """
+        from motive.results import read_selection
+
+        return read_selection(self)
+
+    def export(self, format: str, out: str | Path, *, link: bool = False) -> Any:
+        """Write the selected clips as `format`; see `motive.clips.formats.write_dataset`."""
+        from motive.results import export_selection
+
+        return export_selection(self, format, Path(out), link=link)
+
+    def info(self) -> dict[str, Any]:
+        """Clips, queries, failures, objective, seconds and peak memory of each stage."""
+        from motive.results import describe
+
+        return describe(self)
+
+    # Carrying rows.
+
+    def _entries(self, role: Role) -> list[Member]:
+        """What a dataset names, before ingest."""
+        config = self.config
+        source = config.clips if role == "clip" else config.queries
+        root = Path(config.media_root) if config.media_root else None
+        dataset = read_dataset(Path(source), media_root=root, extract_to=self.path / "media" / role)
+        entries = [
+            Member(
+                role=role,
+                file_name=r.file_name,
+                path=str(r.path),
+                file=file_key(r.path),
+                caption=r.caption,
+                caption_id=caption_id(r.caption),
+                extra=json.dumps(r.extra, default=str, ensure_ascii=False),
+            )
+            for r in dataset.records
+        ]
+        named = {e.file_name for e in entries}
+        for problem in dataset.problems:
+            if problem.file_name not in named:
+                entries.append(
+                    Member(role, problem.file_name, "", "", "", "", "{}", reason=problem.reason)
+                )
+        return entries
+
+    def _clip_rows(self) -> dict[str, Row]:
+        return {
+            m.clip_id: {"key": m.clip_id, "file": m.file, "path": m.path, "file_name": m.file_name}
+            for m in reversed(self.members)
+            if m.usable
+        }
+
+    def _run(
+        self,
+        stage: Stage,
+        table_name: str,
+        wanted: dict[str, Any],
+        load: Any = None,
+    ) -> None:
+        """Put what is not done yet through the stage, in a fixed order."""
+        results = self._table_of(stage, table_name)
+        with self.log.measure(stage.name) as counts:
+            settled = results.keys(stage.fingerprint()) | self._failed(stage).keys()
+            todo = [key for key in sorted(wanted) if key not in settled]
+            rows = load([wanted[k] for k in todo]) if load else (wanted[k] for k in todo)
+            done = run_local(stage, rows, len(todo), results, self.failures_table, self.progress)
+            counts["done"], counts["failed"] = done.done, done.failed
+        if todo:
+            self.progress.say(
+                f"{stage.name}: {done.done} done, {done.failed} failed, "
+                f"{len(wanted) - len(todo)} were there, {done.seconds:.1f} s"
+            )
+
+    def _join(self, members: Iterable[Member]) -> Iterator[Row]:
+        """Rows of the gradient stage: each clip with its motion, latents and caption."""
+        stages = (
+            (self.track_stage, "motion"),
+            (self.encode_stage, "latents"),
+            (self.text_stage, "texts"),
+        )
+        waiting = iter(members)
+        while batch := list(islice(waiting, _JOIN)):
+            motion, latents, texts = (
+                self._table_of(stage, name).lookup(
+                    [m.caption_id if name == "texts" else m.clip_id for m in batch],
+                    stage.fingerprint(),
+                )
+                for stage, name in stages
+            )
+            for member in batch:
+                yield {
+                    "key": member.feature_key,
+                    "file_name": member.file_name,
+                    "clip_id": member.clip_id,
+                    "caption_id": member.caption_id,
+                    "frames": member.frames,
+                    "motion": motion[member.clip_id],
+                    "video": latents[member.clip_id],
+                    "text": texts[member.caption_id],
+                }
+
+    def _ready_for_gradients(self) -> Callable[[Member], bool]:
+        """Whether a member came through tracking and encoding; it may have failed there.
+
+        Raises UserError when one of those stages was not run.
+        """
+        done: dict[str, set[str]] = {}
+        for stage, name, command in (
+            (self.track_stage, "motion", "track"),
+            (self.encode_stage, "latents", "encode"),
+            (self.text_stage, "texts", "encode"),
+        ):
+            done[name] = self._table_of(stage, name).keys(stage.fingerprint())
+            wanted = {
+                m.caption_id if name == "texts" else m.clip_id for m in self.members if m.usable
+            }
+            if missing := wanted - done[name] - self._failed(stage).keys():
+                raise UserError(
+                    f"{len(missing)} clips are not through the {stage.name} stage yet: "
+                    f"run motive {command} {self.path}"
+                )
+        return lambda m: (
+            m.clip_id in done["motion"]
+            and m.clip_id in done["latents"]
+            and m.caption_id in done["texts"]
+        )
+
+    def _table(self, name: str, schema: pa.Schema) -> Table:
+        return Table(self.path / "tables" / f"{name}.lance", schema)
+
+    def _table_of(self, stage: Stage, name: str) -> Table:
+        return self._table(name, stage.schema)
+
+    def _features_table(self) -> Table:
+        from motive.gradients.stage import GradientStage
+
+        return self._table("features", GradientStage.schema)
+
+    def _failed(self, stage: Stage) -> dict[str, str]:
+        rows = self.failures_table.rows(stage.fingerprint())
+        return {r["key"]: r["reason"] for r in rows if r["stage"] == stage.name}
+
+    def _failures_by_key(self, objective: Objective) -> dict[str, tuple[str, str]]:
+        made_by = {
+            self.track_stage.fingerprint(),
+            self.encode_stage.fingerprint(),
+            self.text_stage.fingerprint(),
+            objective.id,
+        }
+        rows = self.failures_table.rows()
+        return {r["key"]: (r["stage"], r["reason"]) for r in rows if r["made_by"] in made_by}
+
+    @cached_property
+    def _static_keys(self) -> set[str]:
+        rows = self._features_table().rows(self.objective.id, columns=["key", "static"])
+        return {r["key"] for r in rows if r["static"]}
+
+    def _is_static_query(self, member: Member) -> bool:
+        return member.feature_key in self._static_keys
+
+    def _save_objective(self, objective: Objective) -> None:
+        table = self._table("objectives", OBJECTIVE_SCHEMA)
+        if objective.id not in table.keys("motive"):
+            table.append(
+                [{"key": objective.id, "made_by": "motive", "objective": objective.to_json()}]
+            )
+
+    def _explain_missing(self, objective: Objective, missing: int, role: Role) -> None:
+        others = self._table("objectives", OBJECTIVE_SCHEMA).rows("motive")
+        for row in others:
+            if row["key"] != objective.id:
+                require_same(
+                    objective,
+                    Objective.from_json(row["objective"]),
+                    mine_is="this run's settings",
+                    other_is="the features that are there",
+                )
+        noun = role if missing == 1 else {"clip": "clips", "query": "queries"}[role]
+        raise UserError(
+            f"{missing} {noun} have no gradient feature yet: run motive gradients {self.path}"
+        )
+
+
+STAGES = ("ingest", "track", "encode", "gradients", "score", "select", "report")
+
+
+def _with_absolute_paths(config: RunConfig) -> RunConfig:
+    """So that a run can be replayed from anywhere."""
+
+    def absolute(path: str | None) -> str | None:
+        return None if path is None else str(Path(path).expanduser().absolute())
+
+    model = config.model
+    if Path(model).expanduser().exists():
+        model = str(Path(model).expanduser().absolute())
+    return config.model_copy(
+        update={
+            "clips": absolute(config.clips),
+            "queries": absolute(config.queries),
+            "media_root": absolute(config.media_root),
+            "model": model,
+        }
+    )
+
+
+def _one_must_decode(queries: list[Member], sampler: FrameSampler) -> None:
+    reason = "the dataset names none"
+    for query in queries:
+        try:
+            if query.usable:
+                decode_clip(Path(query.path), sampler)
+                return
+            reason = f"{query.file_name}: {query.reason}"
+        except (ClipError, OSError) as error:
+            reason = f"{query.file_name}: {error}"
+    raise UserError(
+        f"none of the {len(queries)} queries can be used ({reason}): give --queries with videos that play"
+    )

@@ -1,0 +1,198 @@
+"""What a run leaves for people and other programs: scores, selection, failures, export, summary."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from motive.clips.formats import ExportClip, ExportReport, write_dataset
+from motive.errors import UserError
+from motive.influence.selection import Ranking, rank_clips
+from motive.runs.provenance import write_atomically
+
+if TYPE_CHECKING:
+    from motive.pipeline import Features, Run
+
+SELECTION_COLUMNS = (
+    "rank",
+    "clip_id",
+    "file_name",
+    "caption",
+    "votes",
+    "mean_score",
+    "best_query",
+    "selected",
+)
+
+
+def used_queries(run: "Run") -> "Features":
+    """The queries that have a direction: a query without motion cannot vote.
+
+    Raises UserError when none is left.
+    """
+    from dataclasses import replace
+
+    queries = run.features("query")
+    keep = np.flatnonzero(~queries.static)
+    if len(keep) == 0:
+        raise UserError(
+            "no query shows any motion, so every gradient is zero: "
+            "give --queries that move, or a smaller --static-below"
+        )
+    return replace(
+        queries,
+        members=[queries.members[i] for i in keep],
+        features_nd=queries.features_nd[keep],
+        norms=queries.norms[keep],
+        static=queries.static[keep],
+    )
+
+
+def write_scores(run: "Run") -> int:
+    """`scores.parquet`: clip_id, query_id, score, by query and then clip id. Returns their number."""
+    clips, queries = run.features("clip"), used_queries(run)
+    scores = queries.influence(clips)
+    clip_ids = np.array([m.clip_id for m in clips.members])
+    by_id = np.argsort(clip_ids)
+    table = pa.table(
+        {
+            "clip_id": np.tile(clip_ids[by_id], len(queries.members)),
+            "query_id": np.repeat([m.clip_id for m in queries.members], len(clip_ids)),
+            "score": scores[:, by_id].ravel(),
+        }
+    )
+    table = table.replace_schema_metadata({"objective": run.objective.to_json()})
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    write_atomically(run.path / "scores.parquet", buffer.getvalue())
+    return scores.size
+
+
+def read_scores(run: "Run") -> tuple[np.ndarray, list[str], list[str]]:
+    """Scores `(Q, N)` with the query ids and the clip ids.
+
+    Raises UserError when there are none yet, or when another objective made them.
+    """
+    from motive.gradients.objective import Objective, require_same
+
+    path = run.path / "scores.parquet"
+    if not path.is_file():
+        raise UserError(f"{run.path} has no scores yet: run motive score {run.path}")
+    table = pq.read_table(path)
+    made_with = Objective.from_json(table.schema.metadata[b"objective"].decode())
+    require_same(run.objective, made_with, mine_is="this run's settings", other_is="scores.parquet")
+    query_ids = list(dict.fromkeys(table["query_id"].to_pylist()))
+    clip_ids = table["clip_id"].to_pylist()[: len(table) // len(query_ids)]
+    scores = table["score"].to_numpy().reshape(len(query_ids), len(clip_ids))
+    return scores, query_ids, clip_ids
+
+
+def ranking_of(run: "Run") -> tuple[Ranking, np.ndarray, list[str], list[str]]:
+    """The ranking that the run's settings give, with scores `(Q, N)`, query ids and clip ids."""
+    scores, query_ids, clip_ids = read_scores(run)
+    chosen = run.config.selection
+    ranking = rank_clips(scores, clip_ids, fraction=chosen.fraction, percentile=chosen.percentile)
+    return ranking, scores, query_ids, clip_ids
+
+
+def write_selection(run: "Run") -> int:
+    """`selection.csv`, all ranked clips, best first. Returns how many are selected."""
+    ranking, _, query_ids, clip_ids = ranking_of(run)
+    clips = {m.clip_id: m for m in run.members if m.role == "clip" and m.usable}
+    names = {m.clip_id: m.file_name for m in run.members if m.role == "query"}
+    rows = []
+    for rank, i in enumerate(ranking.order, start=1):
+        member = clips[clip_ids[i]]
+        rows.append(
+            {
+                "rank": rank,
+                "clip_id": member.clip_id,
+                "file_name": member.file_name,
+                "caption": member.caption,
+                "votes": int(ranking.votes[i]),
+                "mean_score": f"{ranking.mean_score[i]:.8f}",
+                "best_query": names[query_ids[ranking.best_query[i]]],
+                "selected": "true" if ranking.selected[i] else "false",
+            }
+        )
+    write_atomically(run.path / "selection.csv", _csv(SELECTION_COLUMNS, rows))
+    return int(ranking.selected.sum())
+
+
+def write_failures(run: "Run") -> int:
+    """`failures.csv`: every file that is not ranked, with its stage and reason."""
+    columns = ("file_name", "stage", "reason")
+    rows = [dict(zip(columns, failure, strict=True)) for failure in run.failures()]
+    write_atomically(run.path / "failures.csv", _csv(columns, rows))
+    return len(rows)
+
+
+def read_selection(run: "Run") -> list[dict[str, str]]:
+    """The rows of `selection.csv`.
+
+    Raises UserError when there is none yet.
+    """
+    path = run.path / "selection.csv"
+    if not path.is_file():
+        raise UserError(f"{run.path} has no selection yet: run motive select {run.path}")
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def export_selection(run: "Run", format: str, out: Path, *, link: bool = False) -> ExportReport:
+    """The selected clips, best first, as a dataset of `format` in `out`."""
+    paths = {m.clip_id: m.path for m in run.members if m.role == "clip" and m.usable}
+    clips = [
+        ExportClip(
+            path=Path(paths[row["clip_id"]]),
+            file_name=row["file_name"],
+            caption=row["caption"],
+            rank=int(row["rank"]),
+            scores={
+                "motive_score": float(row["mean_score"]),
+                "motive_votes": float(row["votes"]),
+            },
+        )
+        for row in read_selection(run)
+        if row["selected"] == "true"
+    ]
+    return write_dataset(format, clips, out, link=link)
+
+
+def describe(run: "Run") -> dict[str, Any]:
+    """What `motive info` shows."""
+    from motive.runs.config import flatten
+    from motive.runs.provenance import versions
+
+    members = run.members if run.members_table.exists() else []
+    selection = run.path / "selection.csv"
+    chosen = sum(r["selected"] == "true" for r in read_selection(run)) if selection.is_file() else 0
+    return {
+        "run": str(run.path),
+        "clips": sum(m.role == "clip" for m in members),
+        "clips_ranked": len(read_selection(run)) if selection.is_file() else 0,
+        "queries": sum(m.role == "query" for m in members),
+        "selected": chosen,
+        "failures": [
+            {"file_name": name, "stage": stage, "reason": reason}
+            for name, stage, reason in (run.failures() if members else [])
+        ],
+        "objective_id": run.objective.id,
+        "objective": json.loads(run.objective.to_json()),
+        "config": flatten(run.config.model_dump(mode="json")),
+        "stages": run.log.read(),
+        "versions": versions(),
+    }
+
+
+def _csv(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> str:
+    buffer = io.StringIO(newline="")
+    writer = csv.DictWriter(buffer, columns)
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()

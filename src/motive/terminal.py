@@ -1,0 +1,102 @@
+"""What a person sees in the terminal at the end of a command."""
+
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from motive.pipeline import Run
+
+_ROWS = 12  # of the selection that are shown
+
+
+def print_result(run: "Run") -> None:
+    """The head of the selection, how many files failed, and where the rest is."""
+    console = Console()
+    rows, failures = run.selection(), run.failures()
+    selected = sum(row["selected"] == "true" for row in rows)
+    table = _table(f"{selected} of {len(rows)} clips selected")
+    for name in ("rank", "votes", "mean score"):
+        table.add_column(name, justify="right")
+    for name in ("file", "best query"):
+        table.add_column(name, overflow="fold")
+    for row in rows[: min(_ROWS, max(selected, 1))]:
+        # Text, not str: a file name may look like markup.
+        table.add_row(
+            row["rank"],
+            row["votes"],
+            f"{float(row['mean_score']):.4f}",
+            Text(row["file_name"]),
+            Text(row["best_query"]),
+        )
+    console.print(table)
+    if selected > _ROWS:
+        console.print(
+            f"and {selected - _ROWS} more in {run.path / 'selection.csv'}", soft_wrap=True
+        )
+    if failures:
+        console.print(
+            f"{len(failures)} files could not be used: {run.path / 'failures.csv'}", soft_wrap=True
+        )
+    console.print(f"report: {run.path / 'report.html'}", soft_wrap=True, highlight=False)
+
+
+def print_info(facts: dict[str, Any]) -> None:
+    """`motive info` for people."""
+    console = Console()
+    console.print(
+        f"{facts['run']}: {facts['clips']} clips ({facts['clips_ranked']} ranked, "
+        f"{facts['selected']} selected), {facts['queries']} queries, "
+        f"{len(facts['failures'])} failures",
+        soft_wrap=True,
+        highlight=False,
+    )
+    stages = _table("stages")
+    for name in ("stage", "done", "failed", "seconds", "peak MB"):
+        stages.add_column(name, justify="left" if name == "stage" else "right")
+    for stage, entry in facts["stages"].items():
+        stages.add_row(
+            stage,
+            f"{entry['done']:.0f}",
+            f"{entry['failed']:.0f}",
+            f"{entry['seconds']:.1f}",
+            f"{entry['peak_mb']:.0f}",
+        )
+    console.print(stages)
+    objective = _table(f"objective {facts['objective_id']}")
+    objective.add_column("field")
+    objective.add_column("value", overflow="fold")
+    for name, value in facts["objective"].items():
+        objective.add_row(name, Text(str(value)))
+    console.print(objective)
+    if facts["failures"]:
+        failures = _table("failures")
+        for name in ("file", "stage", "reason"):
+            failures.add_column(name, overflow="fold")
+        for row in facts["failures"]:
+            failures.add_row(Text(row["file_name"]), row["stage"], Text(row["reason"]))
+        console.print(failures)
+
+
+def print_check(check: list[dict[str, Any]], note: str) -> None:
+    """The comparison of methods on clips whose motion is known."""
+    console = Console()
+    table = _table("share of each query's top 10% that shows the query's motion")
+    table.add_column("method")
+    table.add_column("share", justify="right")
+    table.add_column("95% interval", justify="right")
+    for row in check:
+        table.add_row(
+            str(row["method"]),
+            f"{row['precision']:.3f}",
+            f"{row['low']:.3f} … {row['high']:.3f}",
+        )
+    console.print(table)
+    console.print(note, highlight=False)
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
