@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 from motive.errors import ClipError, UserError
 
 if TYPE_CHECKING:
-    from motive.pipeline import Features, Run
+    from motive.pipeline import Run
 
 __version__ = "0.1.0"
-__all__ = ["ClipError", "Features", "Run", "UserError", "__version__"]
+__all__ = ["ClipError", "Run", "UserError", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
     # The pipeline brings torch and Arrow with it; `motive --help` needs neither.
-    if name in ("Run", "Features"):
-        from motive import pipeline
+    if name == "Run":
+        from motive.pipeline import Run
 
-        return getattr(pipeline, name)
+        return Run
     raise AttributeError(f"module 'motive' has no attribute '{name}'")

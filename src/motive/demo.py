@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from motive.errors import UserError
-from motive.pipeline import Features, Run
+from motive.gradients.objective import Objective
+from motive.pipeline import Run
 from motive.results import used_queries
-from motive.runs.members import Member
 from motive.runs.progress import Progress
 from motive.runs.provenance import write_atomically
 from motive.terminal import print_check, print_result
@@ -96,7 +96,7 @@ def _remove_unfinished(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def without_mask(run: Run) -> Any:
+def without_mask(run: Run) -> Objective:
     """The run's objective with W = 1: Motive without the mask."""
     return replace(run.objective, mask="none")
 
@@ -106,13 +106,15 @@ def _precision(run: Run, seed: int) -> dict[str, dict[str, float]]:
     clips, queries = run.features("clip"), used_queries(run)
     plain = without_mask(run)
     plain_clips = run.features("clip", plain)
-    plain_queries = _same_members(run.features("query", plain), queries.members)
+    plain_queries = run.features("query", plain)
+    at = {m.feature_key: i for i, m in enumerate(plain_queries.members)}
+    plain_queries = plain_queries.take([at[m.feature_key] for m in queries.members])
     motion = run.motion()
     speed = np.array([motion[m.clip_id]["mean_speed"] for m in clips.members])
     shape = len(queries.members), len(clips.members)
     scores = {
-        "Motive": queries.influence(clips),
-        "Motive without the mask": plain_queries.influence(plain_clips),
+        "Motive": queries.influence_of(clips),
+        "Motive without the mask": plain_queries.influence_of(plain_clips),
         "motion magnitude": np.broadcast_to(speed, shape),
         "random": np.random.default_rng([seed, 4]).random(shape),
     }
@@ -127,16 +129,3 @@ def _precision(run: Run, seed: int) -> dict[str, dict[str, float]]:
             for kind in dict.fromkeys(wanted)
         }
     return result
-
-
-def _same_members(features: Features, members: list[Member]) -> Features:
-    """Those of `features` whose members are `members`, in that order."""
-    at = {m.feature_key: i for i, m in enumerate(features.members)}
-    keep = [at[m.feature_key] for m in members]
-    return replace(
-        features,
-        members=members,
-        features_nd=features.features_nd[keep],
-        norms=features.norms[keep],
-        static=features.static[keep],
-    )

@@ -8,32 +8,30 @@ Every stage computes only what is not there yet. This module puts the stages in 
 between them; what a stage does lives in its room.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import yaml
 
 from motive import __version__
-from motive.backbones import load_backbone
-from motive.backbones.encode import EncodeTextStage, EncodeVideoStage, caption_id
-from motive.backbones.source import ModelSource, find_model
+from motive.backbones.encode import caption_id
 from motive.clips.decoding import decode_clip
 from motive.clips.formats import read_dataset
-from motive.clips.ingest import IngestStage, file_key
+from motive.clips.ingest import file_key
 from motive.clips.sampling import FrameSampler
 from motive.errors import ClipError, UserError
 from motive.gradients.objective import Objective, require_same
-from motive.motion.track import TrackStage
-from motive.motion.trackers import make_tracker
+from motive.influence.features import Features
+from motive.plan import Plan
 from motive.runs import members as membership
-from motive.runs.config import RunConfig, make_config, read_yaml, refuse_changes
+from motive.runs.config import RunConfig, flatten, make_config, read_yaml, refuse_changes
 from motive.runs.engine import run_local
 from motive.runs.members import Member, Role
 from motive.runs.progress import Progress
@@ -41,37 +39,10 @@ from motive.runs.provenance import StageLog, now, revision, versions, write_atom
 from motive.runs.stage import Stage
 from motive.runs.tables import Row, Table
 
-if TYPE_CHECKING:
-    from motive.backbones.base import Backbone
-
 FAILURE_SCHEMA = pa.schema([("stage", pa.string()), ("reason", pa.string())])
 OBJECTIVE_SCHEMA = pa.schema([("objective", pa.string())])
+OUTPUTS = {"scores.parquet": "score", "selection.csv": "select", "report.html": "report"}
 _JOIN = 16  # clips whose rows are read from the tables at once
-
-
-@dataclass(frozen=True)
-class Features:
-    """Gradient features of one objective, in the members' order.
-
-    features_nd: unit vectors (or zero for a static clip), float32.
-    norms: of the projected gradients before normalisation, times the paper's 1/F.
-    """
-
-    objective: Objective
-    members: list[Member]
-    features_nd: np.ndarray
-    norms: np.ndarray
-    static: np.ndarray
-
-    def influence(self, clips: "Features") -> np.ndarray:
-        """Scores `(Q, N)` of these, as queries, with `clips`.
-
-        Raises UserError, naming the field, when the objectives differ.
-        """
-        from motive.influence.scores import influence
-
-        require_same(clips.objective, self.objective, mine_is="the clips", other_is="the queries")
-        return influence(self.features_nd, clips.features_nd)
 
 
 class Run:
@@ -81,7 +52,7 @@ class Run:
         self.path, self.config = path, config
         self.progress = progress or Progress(quiet=True)
         self.log = StageLog(path / "stages.json")
-        self.source: ModelSource = find_model(config.model)
+        self.plan = Plan(path, config)
         self.members_table = self._table("members", membership.SCHEMA)
         self.failures_table = self._table("failures", FAILURE_SCHEMA)
 
@@ -134,20 +105,17 @@ class Run:
         content = read_yaml(record).get("config")
         if not isinstance(content, dict):
             raise UserError(f"{record} has no config section: give a run.yaml that motive wrote")
-        from motive.runs.config import flatten
-
         return Run(Path(path), make_config(flatten(content)), progress)
 
     def _check_before_writing(self) -> None:
-        make_tracker(self.config.motion.tracker)
-        self.backbone.frame_map(self.sampler.usable_length(self.sampler.max_frames))
+        self.plan.backbone.frame_map(self.plan.sampler.usable_length(self.plan.sampler.max_frames))
         from motive.gradients.projection import make_projection
 
         wanted = self.config.gradients
         make_projection(wanted.projection, wanted.dim, 0, {"any": (2**24,)})
         if not self.members_table.exists():
             self._entries("clip")
-            _one_must_decode(self._entries("query"), self.sampler)
+            _one_must_decode(self._entries("query"), self.plan.sampler)
 
     def _record(self, path: Path) -> str:
         """The resolved configuration, with everything that the numbers depend on."""
@@ -159,107 +127,36 @@ class Run:
             "versions": versions(),
             "model": {
                 "name": self.config.model,
-                "path": str(self.source.path),
-                "pipeline": self.source.pipeline_class,
-                "family": self.backbone.family,
-                "fingerprint": self.model_fingerprint,
+                "path": str(self.plan.source.path),
+                "pipeline": self.plan.source.pipeline_class,
+                "family": self.plan.backbone.family,
+                "fingerprint": self.plan.model_fingerprint,
             },
-            "objective_id": self.objective.id,
-            "objective": json.loads(self.objective.to_json()),
+            "objective_id": self.plan.objective.id,
+            "objective": json.loads(self.plan.objective.to_json()),
             "config": self.config.model_dump(mode="json"),
         }
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
-    # What the settings mean.
-
-    @cached_property
-    def backbone(self) -> "Backbone":
-        compute = self.config.compute
-        return load_backbone(self.source, dtype=compute.dtype, device=compute.device)
-
-    @cached_property
-    def model_fingerprint(self) -> str:
-        """Of the model's files; kept with their sizes and times, so that a rerun need not hash them."""
-        cache_file = self.path / "model_digests.json"
-        known: dict[str, str] = json.loads(cache_file.read_text()) if cache_file.is_file() else {}
-        fresh: dict[str, str] = {}
-
-        def digest(file: Path) -> str:
-            from motive.backbones.source import file_digest
-
-            key = file_key(file)
-            fresh[key] = known.get(key) or file_digest(file)
-            return fresh[key]
-
-        fingerprint = self.source.fingerprint(digest)
-        if self.path.is_dir() and fresh != known:
-            write_atomically(cache_file, json.dumps(fresh, indent=1) + "\n")
-        return fingerprint
-
-    @cached_property
+    @property
     def sampler(self) -> FrameSampler:
-        wanted, default = self.config.sampling, self.backbone.default_sampler()
-        return replace(
-            default,
-            max_frames=default.usable_length(wanted.frames or default.max_frames),
-            height=wanted.height or default.height,
-            width=wanted.width or default.width,
-            fps=wanted.fps,
-            mode=wanted.mode,
-            fit=wanted.fit,
-        )
+        """Which frames of a file are its clip."""
+        return self.plan.sampler
 
-    @cached_property
+    @property
     def objective(self) -> Objective:
-        config, chosen = self.config, self.config.gradients.timestep
-        timesteps = (self.backbone.default_timestep(),) if chosen == "auto" else chosen
-        timesteps = (timesteps,) if isinstance(timesteps, int) else tuple(timesteps)
-        if not timesteps or any(not 1 <= t <= 1000 for t in timesteps):
-            raise UserError(
-                f"the timestep {timesteps} is wrong: use numbers from 1 to 1000, or auto"
-            )
-        return Objective(
-            model=self.model_fingerprint,
-            sampler=self.sampler.fingerprint(),
-            tracker=self.track_stage.fingerprint(),
-            mask=config.motion.mask,
-            mask_trusted=config.motion.mask_trusted,
-            static_below=config.motion.static_below,
-            timesteps=timesteps,
-            noise_seed=config.seed,
-            prompt_length=self.backbone.default_prompt_length(),
-            parameters=config.gradients.parameters,
-            length_factor=config.gradients.length_factor,
-            projection=config.gradients.projection,
-            dim=config.gradients.dim,
-            projection_seed=config.seed,
-            dtype=str(self.backbone.dtype).removeprefix("torch."),
-        )
+        """What the run's features were or will be made with."""
+        return self.plan.objective
 
     # The stages.
 
-    @cached_property
-    def ingest_stage(self) -> IngestStage:
-        return IngestStage(self.sampler)
-
-    @cached_property
-    def track_stage(self) -> TrackStage:
-        tracker = make_tracker(self.config.motion.tracker)
-        return TrackStage(tracker, self.sampler, self.backbone.spatial_stride())
-
-    @cached_property
-    def encode_stage(self) -> EncodeVideoStage:
-        return EncodeVideoStage(self.backbone, self.model_fingerprint, self.sampler)
-
-    @cached_property
-    def text_stage(self) -> EncodeTextStage:
-        length = self.objective.prompt_length
-        return EncodeTextStage(self.backbone, self.model_fingerprint, length)
-
     def curate(self) -> None:
-        """All stages in order."""
-        for stage in STAGES:
+        """All stages in order; what is up to date is left as it is."""
+        for stage in ("ingest", "track", "encode", "gradients"):
             getattr(self, stage)()
+        for output, stage in OUTPUTS.items():
+            if self._stamps().get(stage) != self._stamp() or not (self.path / output).is_file():
+                getattr(self, stage)()
 
     def ingest(self) -> None:
         """Read both datasets, and decode every file that was not seen before.
@@ -272,12 +169,12 @@ class Run:
             for e in entries
             if e.usable
         }
-        self._run(self.ingest_stage, "files", rows)
-        made_by = self.ingest_stage.fingerprint()
+        self._run(self.plan.ingest_stage, "files", rows)
+        made_by = self.plan.ingest_stage.fingerprint()
         found = {
-            row["key"]: row for row in self._table_of(self.ingest_stage, "files").rows(made_by)
+            row["key"]: row for row in self._table_of(self.plan.ingest_stage, "files").rows(made_by)
         }
-        failed = self._failed(self.ingest_stage)
+        failed = self._failed(self.plan.ingest_stage)
         settled = membership.settle(entries, found, failed)
         for role, name in (("clip", "clips"), ("query", "queries")):
             mine = [m for m in settled if m.role == role]
@@ -292,14 +189,14 @@ class Run:
 
     def track(self) -> None:
         """Follow the motion of every clip and query."""
-        self._run(self.track_stage, "motion", self._clip_rows())
+        self._run(self.plan.track_stage, "motion", self._clip_rows())
 
     def encode(self) -> None:
         """Latents of every clip and embeddings of every caption."""
-        self._run(self.encode_stage, "latents", self._clip_rows())
+        self._run(self.plan.encode_stage, "latents", self._clip_rows())
         captions = {m.caption_id: m.caption for m in self.members if m.usable}
         rows = {k: {"key": k, "caption": c, "file_name": c} for k, c in captions.items()}
-        self._run(self.text_stage, "texts", rows)
+        self._run(self.plan.text_stage, "texts", rows)
 
     def gradients(self, objective: Objective | None = None) -> None:
         """Gradient features of every clip and query, under the run's objective or another.
@@ -308,9 +205,9 @@ class Run:
         """
         from motive.gradients.stage import GradientStage
 
-        objective = objective or self.objective
+        objective = objective or self.plan.objective
         self._save_objective(objective)
-        stage = GradientStage(self.backbone, objective)
+        stage = GradientStage(self.plan.backbone, objective)
         ready = self._ready_for_gradients()
         wanted = {m.feature_key: m for m in self.members if m.usable and ready(m)}
         self._run(stage, "features", wanted, self._join)
@@ -321,6 +218,7 @@ class Run:
 
         with self.log.measure("score") as counts:
             counts["done"] = write_scores(self)
+        self._set_stamp("score")
 
     def select(self) -> None:
         """`selection.csv`, all clips best first, and `failures.csv`."""
@@ -329,13 +227,30 @@ class Run:
         with self.log.measure("select") as counts:
             counts["done"] = write_selection(self)
             counts["failed"] = write_failures(self)
+        self._set_stamp("select")
 
-    def report(self) -> Path:
+    def report(self) -> None:
         """`report.html`, one file to look at."""
         from motive.web.run_report import write_report
 
         with self.log.measure("report"):
-            return write_report(self)
+            write_report(self)
+        self._set_stamp("report")
+
+    def _stamp(self) -> str:
+        """Of everything that scores, selection and report depend on."""
+        everything = [self.objective.id, self.config.selection.model_dump_json()]
+        everything += [repr(member) for member in self.members]
+        everything += [repr(failure) for failure in self.failures()]
+        return hashlib.blake2b("\n".join(everything).encode(), digest_size=10).hexdigest()
+
+    def _stamps(self) -> dict[str, str]:
+        file = self.path / "outputs.json"
+        return json.loads(file.read_text()) if file.is_file() else {}
+
+    def _set_stamp(self, stage: str) -> None:
+        stamps = {**self._stamps(), stage: self._stamp()}
+        write_atomically(self.path / "outputs.json", json.dumps(stamps, indent=1) + "\n")
 
     # What was found.
 
@@ -357,7 +272,7 @@ class Run:
 
         Raises UserError when there is none, naming the differing fields if another objective has some.
         """
-        objective = objective or self.objective
+        objective = objective or self.plan.objective
         table = self._features_table()
         wanted = [m for m in self.members if m.role == role and m.usable]
         columns = ["key", "feature", "norm", "static"]
@@ -381,7 +296,7 @@ class Run:
 
     def failures(self) -> list[tuple[str, str, str]]:
         """`(file_name, stage, reason)` of every file that is not ranked, or not used as a query."""
-        by_key = self._failures_by_key(self.objective)
+        by_key = self._failures_by_key(self.plan.objective)
         listed: dict[tuple[str, str], tuple[str, str, str]] = {}
         for member in self.members:
             stage, reason = "ingest", member.reason
@@ -401,7 +316,7 @@ class Run:
 
     def motion(self) -> dict[str, Row]:
         """The tracker's rows by clip id."""
-        stage = self.track_stage
+        stage = self.plan.track_stage
         return {r["key"]: r for r in self._table_of(stage, "motion").rows(stage.fingerprint())}
 
     def selection(self) -> list[dict[str, str]]:
@@ -484,9 +399,9 @@ class Run:
     def _join(self, members: Iterable[Member]) -> Iterator[Row]:
         """Rows of the gradient stage: each clip with its motion, latents and caption."""
         stages = (
-            (self.track_stage, "motion"),
-            (self.encode_stage, "latents"),
-            (self.text_stage, "texts"),
+            (self.plan.track_stage, "motion"),
+            (self.plan.encode_stage, "latents"),
+            (self.plan.text_stage, "texts"),
         )
         waiting = iter(members)
         while batch := list(islice(waiting, _JOIN)):
@@ -516,9 +431,9 @@ class Run:
         """
         done: dict[str, set[str]] = {}
         for stage, name, command in (
-            (self.track_stage, "motion", "track"),
-            (self.encode_stage, "latents", "encode"),
-            (self.text_stage, "texts", "encode"),
+            (self.plan.track_stage, "motion", "track"),
+            (self.plan.encode_stage, "latents", "encode"),
+            (self.plan.text_stage, "texts", "encode"),
         ):
             done[name] = self._table_of(stage, name).keys(stage.fingerprint())
             wanted = {
@@ -552,9 +467,9 @@ class Run:
 
     def _failures_by_key(self, objective: Objective) -> dict[str, tuple[str, str]]:
         made_by = {
-            self.track_stage.fingerprint(),
-            self.encode_stage.fingerprint(),
-            self.text_stage.fingerprint(),
+            self.plan.track_stage.fingerprint(),
+            self.plan.encode_stage.fingerprint(),
+            self.plan.text_stage.fingerprint(),
             objective.id,
         }
         rows = self.failures_table.rows()
@@ -562,7 +477,7 @@ class Run:
 
     @cached_property
     def _static_keys(self) -> set[str]:
-        rows = self._features_table().rows(self.objective.id, columns=["key", "static"])
+        rows = self._features_table().rows(self.plan.objective.id, columns=["key", "static"])
         return {r["key"] for r in rows if r["static"]}
 
     def _is_static_query(self, member: Member) -> bool:
@@ -589,9 +504,6 @@ class Run:
         raise UserError(
             f"{missing} {noun} have no gradient feature yet: run motive gradients {self.path}"
         )
-
-
-STAGES = ("ingest", "track", "encode", "gradients", "score", "select", "report")
 
 
 def _with_absolute_paths(config: RunConfig) -> RunConfig:

@@ -16,7 +16,8 @@ from motive.influence.selection import Ranking, rank_clips
 from motive.runs.provenance import write_atomically
 
 if TYPE_CHECKING:
-    from motive.pipeline import Features, Run
+    from motive.influence.features import Features
+    from motive.pipeline import Run
 
 SELECTION_COLUMNS = (
     "rank",
@@ -35,8 +36,6 @@ def used_queries(run: "Run") -> "Features":
 
     Raises UserError when none is left.
     """
-    from dataclasses import replace
-
     queries = run.features("query")
     keep = np.flatnonzero(~queries.static)
     if len(keep) == 0:
@@ -44,19 +43,13 @@ def used_queries(run: "Run") -> "Features":
             "no query shows any motion, so every gradient is zero: "
             "give --queries that move, or a smaller --static-below"
         )
-    return replace(
-        queries,
-        members=[queries.members[i] for i in keep],
-        features_nd=queries.features_nd[keep],
-        norms=queries.norms[keep],
-        static=queries.static[keep],
-    )
+    return queries.take(keep)
 
 
 def write_scores(run: "Run") -> int:
     """`scores.parquet`: clip_id, query_id, score, by query and then clip id. Returns their number."""
     clips, queries = run.features("clip"), used_queries(run)
-    scores = queries.influence(clips)
+    scores = queries.influence_of(clips)
     clip_ids = np.array([m.clip_id for m in clips.members])
     by_id = np.argsort(clip_ids)
     table = pa.table(

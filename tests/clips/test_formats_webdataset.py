@@ -26,7 +26,7 @@ def test_samples(tmp_path: Path) -> None:
         tmp_path / "000000.tar",
         [
             ("a.mp4", b"A"),
-            ("a.txt", " caption\r\n".encode()),
+            ("a.txt", b" caption\r\n"),
             ("a.json", json.dumps({"caption": "not this one", "score": 2}).encode()),
             ("dir/b.json", json.dumps({"text": "from json", "fps": 8}).encode()),
             ("dir/b.MP4", b"B"),

@@ -1,15 +1,15 @@
-"""The network against golden vectors of the original, and what its drivers promise besides.
+"""The network against golden vectors of the original.
 
-The golden vectors were made by the original network with generated weights on generated videos. Both are
-made again here from one integer stream (splitmix64), bit by bit, and checked by their SHA-256 first.
+They were made by the original network with generated weights on generated videos. Both are made
+again here from one integer stream (splitmix64), bit by bit, and checked by their SHA-256 first.
 """
 
 import hashlib
 import json
-import weakref
 import zlib
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,12 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from motive.errors import ClipError, UserError
 from motive.motion.alltracker import AllTracker
-from motive.motion.alltracker_correlation import LEVELS
 from motive.motion.alltracker_update import convex_upsample
 
 VARIANTS = ("full", "tiny")
+# The frame whose intermediates are in the golden vectors of case s1.
+FRAME = 5
 DRIVERS = {"sliding": "sliding", "forward": "overwrite"}
 GAINS = {
     "flow_head.2.weight": 0.25,
@@ -153,24 +153,6 @@ def golden(request: pytest.FixtureRequest, load_golden: Callable[[str], Golden])
     return load_golden(request.param)
 
 
-@pytest.fixture(scope="module")
-def tiny() -> AllTracker:
-    """A network with lively weights that needs no files: flows of some pixels."""
-    model = AllTracker("tiny").eval()
-    shapes = {key: value.shape for key, value in model.state_dict().items()}
-    weights, _ = generate_weights(shapes, salt=2)
-    model.load_state_dict(weights | {"time_emb": model.time_emb})
-    return model
-
-
-@pytest.fixture(scope="module")
-def clip() -> Tensor:
-    """`(1, 20, 3, 70, 80)`"""
-    case = {"T": 20, "H": 70, "W": 80, "video_salt": 5, "side": 30}
-    case |= {"p0": (20, 10), "v_sq": (1, 1), "v_bg": (-1, 1)}
-    return torch.from_numpy(generate_video(case))[None].float()
-
-
 def assert_near(ours: Tensor, golden: Tensor) -> None:
     """Intermediates: 1e-4 of the largest value, or of 1."""
     atol = 1e-4 * max(1.0, golden.abs().max().item())
@@ -221,262 +203,107 @@ def test_outputs_equal_the_originals(golden: Golden, case: str, mode: str) -> No
         check("visconf_last_full", visconf[-1], visconf_atol)
 
 
-def test_intermediates_equal_the_originals(golden: Golden) -> None:
-    """Case s1, window frame 5 = clip frame 5, all modules on the way."""
-    model, video = golden.model, golden.video("s1")
+@dataclass(frozen=True)
+class Observed:
+    """A run's intermediates: each module's inputs and outputs in order, and the one window's state."""
+
+    inputs: dict[str, list[tuple[Any, ...]]]
+    outputs: dict[str, list[Tensor]]
+    state_fhw4: Tensor
+    volumes: list[Tensor]
+
+
+def observe(golden: Golden, case: str, iters: int) -> Observed:
+    model, video = golden.model, golden.video(case)
+    inputs: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
     outputs: dict[str, list[Tensor]] = defaultdict(list)
-    handles = [
-        module.register_forward_hook(
-            # Blocks work in chunks and the caller may write over their results: keep copies.
-            lambda _module, _inputs, output, name=name: outputs[name].append(output.clone())
-        )
-        for name, module in model.named_modules()
-    ]
-    refined: list[tuple[Tensor, Tensor]] = []
-    with pytest.MonkeyPatch.context() as patch:
-        # One chunk for the whole window: then a hook sees each module once per iteration.
+    state_fhw4, volumes = torch.empty(0), []
+    inner = model._refine
+
+    def keep(name: str, given: tuple[Any, ...], output: Tensor) -> None:
+        # Blocks write over their inputs later on: keep copies.
+        inputs[name].append(tuple(x.clone() if isinstance(x, Tensor) else x for x in given))
+        outputs[name].append(output.clone())
+
+    def refine(query: Any, targets: list[list[Tensor]], state: Tensor, iters: int) -> Tensor:
+        nonlocal state_fhw4
+        features = inner(query, targets, state, iters)
+        state_fhw4 = state
+        query_nc = query.lookup.strips_snc.flatten(0, 1)
+        volumes.extend(query_nc @ level.flatten(0, 1).T for level in targets[FRAME])
+        return features
+
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
+        # With the whole window in one chunk a block is called once per iteration.
         patch.setattr(model, "chunk_cells", 10**6)
-        inner = model._refine
-
-        def refine(query: Any, targets: Any, state: Tensor, iters: int) -> Tensor:
-            features = inner(query, targets, state, iters)
-            refined.append((state.clone(), features))
-            correlations = [
-                query.lookup.strips_snc.flatten(0, 1) @ level.flatten(0, 1).T
-                for level in targets[5]
-            ]
-            outputs["volume"] += correlations
-            return features
-
         patch.setattr(model, "_refine", refine)
-        model(video)
-    for handle in handles:
-        handle.remove()
+        for name, module in model.named_modules():
+            if name:
+                hook = module.register_forward_hook(lambda _, x, y, name=name: keep(name, x, y))
+                stack.callback(hook.remove)
+        model(video, iters=iters)
+    return Observed(inputs, outputs, state_fhw4, volumes)
+
+
+def pixels_to_map(x_fpc: Tensor) -> Tensor:
+    """Frame 5 of temporal blocks' `(frames, pixels, channels)`: `(channels, 16, 24)`."""
+    return x_fpc[FRAME].T.unflatten(1, (16, 24))
+
+
+def test_intermediates_equal_the_originals(golden: Golden) -> None:
+    seen = observe(golden, "s1", iters=4)
 
     def expect(name: str) -> Tensor:
         return golden.tensors[f"s1/mid/{name}"]
 
-    assert (video[0, 0].byte() == golden.tensors["s1/video_frame0_u8"]).all()
-    assert_near(model.time_emb, expect("time_emb"))
-    for key in golden.tensors:
-        module = key.removeprefix("s1/mid/frame5/")
-        # Frame 0 is encoded by itself, then frames 1 to 7 together.
-        if key.startswith("s1/mid/frame5/") and module in outputs:
-            assert_near(outputs[module][1][4, ::8, ::2, ::2], golden.tensors[key])
-    encoder = "dot_conv" if model.variant == "full" else "fnet"
-    assert_near(outputs[encoder][0][0, ::8], expect("fmap_query_frame0"))
-    assert_near(outputs[encoder][1][4, ::8], expect("fmap_frame5"))
-    for level in range(LEVELS):
-        ours = outputs["volume"][level][::37]
-        assert_near(ours, expect(f"frame5/corr_level{level}").flatten(1))
+    assert torch.equal(golden.video("s1")[0, 0].byte(), golden.tensors["s1/video_frame0_u8"])
+    assert_near(golden.model.time_emb, expect("time_emb"))
+    trunk, encoder = {"full": ("cnn", "dot_conv"), "tiny": ("fnet", "fnet")}[golden.model.variant]
+    # The query frame is encoded first, by itself, then frames 1 to 7 together.
+    (queries, others), at = seen.outputs[encoder], FRAME - 1
+    assert_near(queries[0, ::8], expect("fmap_query_frame0"))
+    assert_near(others[at, ::8], expect("fmap_frame5"))
+    assert_near(seen.inputs[trunk][1][0][at, :, 1::6, 2::6], expect("encoder_input_frame5"))
+    prefix = "s1/mid/frame5/"
+    stages = {key.removeprefix(prefix) for key in golden.tensors if key.startswith(prefix)}
+    stages &= seen.outputs.keys()
+    assert len(stages) == {"full": 7, "tiny": 6}[golden.model.variant]
+    for stage in stages:
+        assert_near(seen.outputs[stage][1][at, ::8, ::2, ::2], expect(f"frame5/{stage}"))
+    for level, volume in enumerate(seen.volumes):
+        assert_near(volume[::37], expect(f"frame5/corr_level{level}").flatten(1))
+
+    cells = torch.stack(torch.meshgrid(torch.arange(24), torch.arange(16), indexing="xy"))
+    block = "update_block"
     for i in range(2):
-        block = "update_block"
-        for name in ("motion_encoder", *(f"refine.{n}" for n in (1, 3, 5))):
-            ours = outputs[f"{block}.{name}"][i][5, ::8]
-            assert_near(ours, expect(f"iter{i}/frame5/{block}.{name}"))
-        for n in (0, 2, 4):
-            ours = outputs[f"{block}.refine.{n}"][i][5].T.unflatten(1, (16, 24))[::8]
-            assert_near(ours, expect(f"iter{i}/frame5/{block}.refine.{n}"))
-        assert_near(outputs[block][i][5, ::8], expect(f"iter{i}/frame5/{block}"))
+        correlations, flow = seen.inputs[f"{block}.motion_encoder"][i]
+        assert_near(cells + flow[FRAME], expect(f"iter{i}/coords_frame5"))
+        assert_near(correlations[FRAME, :, ::5, ::7], expect(f"iter{i}/corr_frame5"))
+        compressed = pixels_to_map(seen.inputs[f"{block}.refine.0"][i][0])
+        assert_near(compressed[::8], expect(f"iter{i}/frame5/{block}.compressor"))
+        for name in (f"{block}.motion_encoder", *(f"{block}.refine.{n}" for n in (1, 3, 5)), block):
+            ours = seen.outputs[name][i][FRAME]
+            assert_near(ours[::8], expect(f"iter{i}/frame5/{name}"))
+        for name in (f"{block}.refine.{n}" for n in (0, 2, 4)):
+            ours = pixels_to_map(seen.outputs[name][i])
+            assert_near(ours[::8], expect(f"iter{i}/frame5/{name}"))
     for i in range(4):
         for head in ("flow_head", "visconf_head"):
-            assert_near(outputs[head][i][:8], expect(f"iter{i}/{head}"))
-    ((state_fhw4, _),) = refined
-    assert_near(state_fhw4[..., :2].permute(0, 3, 1, 2), expect("flows8_final"))
-    assert_near(state_fhw4[..., 2:].permute(0, 3, 1, 2), expect("visconfs8_final"))
+            assert_near(seen.outputs[head][i][:8], expect(f"iter{i}/{head}"))
+    state_f4hw = seen.state_fhw4.permute(0, 3, 1, 2)
+    assert_near(state_f4hw[:, :2], expect("flows8_final"))
+    assert_near(state_f4hw[:, 2:], expect("visconfs8_final"))
 
 
-def test_first_iteration_equals_the_originals(golden: Golden) -> None:
-    """What reaches the update and what leaves it: lookup, compressor and up-sampling of case s1."""
-    seen: dict[str, Tensor] = {}
-    model = golden.model
-
-    def keep(name: str, select: Callable[[Any, Any], Tensor]) -> Callable[..., None]:
-        def hook(_module: Any, inputs: Any, output: Any = None) -> None:
-            seen[name] = select(inputs, output).clone()
-
-        return hook
-
-    motion, block = model.update_block.motion_encoder, model.update_block.refine[0]
-    handles = [
-        motion.register_forward_pre_hook(keep("corr", lambda inputs, _: inputs[0])),
-        block.register_forward_pre_hook(keep("compressor", lambda inputs, _: inputs[0])),
-        model.upsample_weight.register_forward_hook(keep("weights", lambda _, out: out)),
-    ]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model, "chunk_cells", 10**6)
-        inner = model._refine
-
-        def refine(query: Any, targets: Any, state: Tensor, iters: int) -> Tensor:
-            features = inner(query, targets, state, iters)
-            seen["state"] = state
-            return features
-
-        patch.setattr(model, "_refine", refine)
-        model(golden.video("s1"), iters=1)
-    for handle in handles:
-        handle.remove()
+def test_first_upsampling_equals_the_originals(golden: Golden) -> None:
+    seen = observe(golden, "s1", iters=1)
 
     def expect(name: str) -> Tensor:
-        return golden.tensors[f"s1/mid/iter0/{name}"]
+        return golden.tensors[f"s1/mid/iter0/frame5/{name}"]
 
-    assert_near(seen["corr"][5, :, ::5, ::7], expect("corr_frame5"))
-    compressed = seen["compressor"][5].T.unflatten(1, (16, 24))
-    assert_near(compressed[::8], expect("frame5/update_block.compressor"))
-    assert_near(seen["weights"][5, ::4, ::3, ::3], expect("frame5/upsample_weight"))
-    pixels = convex_upsample(seen["state"][5:6], seen["weights"][5:6])[0, :, ::3, ::3]
-    assert_near(pixels[:2], expect("frame5/flow_up_padded"))
-    assert_near(pixels[2:], expect("frame5/visconf_up_padded_logit"))
-
-
-def test_one_frame_is_the_identity(tiny: AllTracker, clip: Tensor) -> None:
-    flow, visconf = tiny(clip[:, :1])
-    assert flow.shape == visconf.shape == (1, 1, 2, 70, 80)
-    assert (flow == 0).all()
-    assert (visconf == 1).all()
-
-
-def test_two_frames_start_with_the_identity(tiny: AllTracker, clip: Tensor) -> None:
-    flow, visconf = tiny(clip[:, :2])
-    assert flow.shape == visconf.shape == (1, 2, 2, 70, 80)
-    assert (flow[:, 0] == 0).all()
-    assert (visconf[:, 0] == 1).all()
-    assert flow[:, 1].abs().max() > 0.1
-    assert (visconf[:, 1] < 1).all()
-
-
-@pytest.mark.parametrize("query", [1, 2, 3, 4])
-def test_query_frame_joins_both_directions(tiny: AllTracker, clip: Tensor, query: int) -> None:
-    clip = clip[:, :5]
-    both = tiny(clip, query_frame=query, iters=1)
-    back = [maps.flip(1) for maps in tiny(clip[:, : query + 1].flip(1), iters=1)]
-    ahead = tiny(clip[:, query:], iters=1)
-    for joined, before, after in zip(both, back, ahead, strict=True):
-        assert joined.shape[1] == 5
-        assert torch.equal(joined[:, :query], before[:, :-1])
-        assert torch.equal(joined[:, query + 1 :], after[:, 1:])
-        assert torch.equal(joined[:, query], before[:, -1] if query == 4 else after[:, 0])
-
-
-def test_query_frame_of_a_pair(tiny: AllTracker, clip: Tensor) -> None:
-    flow, _ = tiny(clip[:, :2], query_frame=1)
-    assert torch.equal(flow, tiny(clip[:, :2].flip(1)).flow.flip(1))
-    assert (flow[:, 1] == 0).all()
-
-
-def test_drivers_differ_where_windows_overlap(tiny: AllTracker, clip: Tensor) -> None:
-    first, last = (tiny(clip, driver=driver, iters=1).flow for driver in ("sliding", "overwrite"))
-    differs = (first != last).flatten(3).any(-1).any(-1)[0]
-    assert differs.tolist() == [8 <= t < 16 for t in range(20)]
-
-
-def test_batch_is_clip_by_clip(tiny: AllTracker, clip: Tensor) -> None:
-    clips = torch.cat((clip[:, :3], clip[:, 3:6]))
-    for together, one, two in zip(
-        tiny(clips, iters=1), tiny(clips[:1], iters=1), tiny(clips[1:], iters=1), strict=True
-    ):
-        assert torch.equal(together, torch.cat((one, two)))
-
-
-def test_bytes_are_as_good_as_floats(tiny: AllTracker, clip: Tensor) -> None:
-    clip = clip[:, :2]
-    assert torch.equal(tiny(clip.byte()).flow, tiny(clip).flow)
-
-
-def test_chunks_do_not_show(
-    tiny: AllTracker, clip: Tensor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clip = clip[:, :4]
-    whole = tiny(clip, iters=2)
-    monkeypatch.setattr(tiny, "chunk_cells", 1)
-    parts = tiny(clip, iters=2)
-    torch.testing.assert_close(parts.flow, whole.flow, atol=1e-4, rtol=0)
-    torch.testing.assert_close(parts.visconf, whole.visconf, atol=1e-5, rtol=0)
-
-
-def test_a_long_clip_is_held_by_the_window(
-    tiny: AllTracker, clip: Tensor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each frame is encoded once, and its features are gone when its windows are."""
-    monkeypatch.setattr(tiny, "chunk_cells", 1)
-    encoded: list[int] = []
-    alive: dict[int, weakref.ref[Tensor]] = {}
-    most = 0
-    encode, refine = tiny._encode, tiny._refine
-
-    def watch_encode(video: Tensor, frames: list[int], padding: Any) -> dict[int, list[Tensor]]:
-        pyramids = encode(video, frames, padding)
-        encoded.extend(frames)
-        alive.update({frame: weakref.ref(pyramids[frame][0]) for frame in pyramids})
-        return pyramids
-
-    def watch_refine(*args: Any) -> Tensor:
-        nonlocal most
-        most = max(most, sum(ref() is not None for ref in alive.values()))
-        return refine(*args)
-
-    monkeypatch.setattr(tiny, "_encode", watch_encode)
-    monkeypatch.setattr(tiny, "_refine", watch_refine)
-    tiny(clip, iters=1, window_len=4)
-    assert encoded == list(range(20))
-    assert most == 4
-
-
-def test_bfloat16_comes_near(tiny: AllTracker, clip: Tensor) -> None:
-    clip = clip[:, :2]
-    exact = tiny(clip).flow
-    rounded = AllTracker("tiny").eval()
-    rounded.load_state_dict(tiny.state_dict())
-    rounded = rounded.bfloat16()(clip).flow
-    assert rounded.dtype == torch.float32
-    error = (rounded - exact).square().mean().sqrt()
-    assert 0 < error < 0.1 * exact.square().mean().sqrt()
-
-
-@pytest.mark.parametrize(
-    ("options", "reason"),
-    [
-        ({"driver": "forward"}, "driver"),
-        ({"query_frame": 20}, "query_frame"),
-        ({"query_frame": -1}, "query_frame"),
-        ({"iters": 0}, "iters"),
-        ({"window_len": 7}, "window_len"),
-        ({"stride": 9}, "stride"),
-        ({"stride": 0}, "stride"),
-        ({"driver": "overwrite", "stride": 17}, "stride"),
-    ],
-)
-def test_bad_options_are_refused(
-    tiny: AllTracker, clip: Tensor, options: dict[str, Any], reason: str
-) -> None:
-    with pytest.raises(UserError, match=reason):
-        tiny(clip, **options)
-
-
-@pytest.mark.parametrize("size", [(64, 80), (80, 64), (10, 10)])
-def test_small_frames_are_a_bad_clip(tiny: AllTracker, size: tuple[int, int]) -> None:
-    with pytest.raises(ClipError, match="too small"):
-        tiny(torch.zeros(1, 3, 3, *size))
-
-
-def test_smallest_frames_work(tiny: AllTracker) -> None:
-    assert tiny(torch.zeros(1, 2, 3, 65, 65)).flow.isfinite().all()
-
-
-@pytest.mark.parametrize("value", [-1.0, 256.0, float("nan")])
-def test_pixel_values_out_of_range_are_refused(tiny: AllTracker, value: float) -> None:
-    video = torch.zeros(1, 2, 3, 70, 70)
-    video[0, 1, 2, 3, 4] = value
-    with pytest.raises(UserError, match="0 to 255"):
-        tiny(video)
-
-
-@pytest.mark.parametrize("shape", [(2, 3, 70, 70), (1, 2, 4, 70, 70), (1, 0, 3, 70, 70)])
-def test_other_shapes_are_refused(tiny: AllTracker, shape: tuple[int, ...]) -> None:
-    with pytest.raises(UserError, match="shape"):
-        tiny(torch.zeros(shape))
-
-
-def test_variant_is_one_of_two() -> None:
-    with pytest.raises(UserError, match="full"):
-        AllTracker("small")
+    (weights,) = seen.outputs["upsample_weight"]
+    assert_near(weights[FRAME, ::4, ::3, ::3], expect("upsample_weight"))
+    frame = slice(FRAME, FRAME + 1)
+    pixels = convex_upsample(seen.state_fhw4[frame], weights[frame])[0, :, ::3, ::3]
+    assert_near(pixels[:2], expect("flow_up_padded"))
+    assert_near(pixels[2:], expect("visconf_up_padded_logit"))

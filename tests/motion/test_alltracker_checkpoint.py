@@ -6,6 +6,7 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import torch
+from huggingface_hub import constants
 from safetensors.torch import save_file
 
 from motive.errors import UserError
@@ -54,8 +55,8 @@ def test_a_missing_file_names_the_source(name: str) -> None:
 def test_the_hub_out_of_reach_names_the_source(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str | None, file: str
 ) -> None:
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(UserError, match=rf"{file} cannot be fetched.*{PUBLISHED}"):
         AllTracker.from_checkpoint("aharley/alltracker", variant)
 
@@ -105,7 +106,7 @@ def test_the_other_variant_is_refused(tiny: AllTracker, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors"])
-@pytest.mark.parametrize("content", [b"", b"not weights at all", b"\x80\x04" + b"\0" * 64])
+@pytest.mark.parametrize("content", [b"", b"not weights at all", b"\x80\x02"])
 def test_damaged_files_are_refused(tmp_path: Path, name: str, content: bytes) -> None:
     path = tmp_path / name
     path.write_bytes(content)

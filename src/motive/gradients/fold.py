@@ -191,7 +191,7 @@ def _pieces(
         first_row = start // row_size
         few_rows = rows[first_row : -(-stop // row_size)].reshape(-1)
         piece = few_rows[start - first_row * row_size : stop - first_row * row_size]
-        yield first_lap, piece
+        yield first_lap, piece.contiguous()
 
 
 def _words(piece: torch.Tensor) -> npt.NDArray[Any]:

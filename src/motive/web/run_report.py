@@ -52,7 +52,7 @@ def _report_data(run: "Run", check: list[dict[str, object]] | None, check_note: 
             [(clip_ids[i], float(scores[q, i])) for i in part] for part in (top, bottom)
         )
     wanted = {c for pair in extremes.values() for part in pair for c, _ in part}
-    wanted |= {clip_ids[i] for i in ranking.order[:shown]}
+    wanted |= {clip_ids[i] for i in (*ranking.order[:shown], ranking.order[-1])}
     previews = _Previews(run, motion)
     rank_of = np.empty(len(clip_ids), int)
     rank_of[ranking.order] = np.arange(1, len(clip_ids) + 1)

@@ -98,11 +98,11 @@ class ExportReport:
 
     def summary(self) -> str:
         """One sentence for a terminal, which names every deviation by its number."""
-        parts = [f"{len(self.clips)} clips in {self.out} ({self.format})"]
-        if self.reencoded:
-            parts.append(f"{len(self.reencoded)} of them re-encoded to H.264 mp4")
-        if self.captions_changed:
-            parts.append(f"{len(self.captions_changed)} captions changed to fit the format")
-        if self.problems:
-            parts.append(f"{len(self.problems)} clips left out")
-        return ", ".join(parts) + "; export.json has the list."
+        numbers = {
+            "clips": self.clips,
+            "of them re-encoded to H.264 mp4": self.reencoded,
+            "captions changed to fit the format": self.captions_changed,
+            "left out": self.problems,
+        }
+        parts = [f"{what}: {len(items)}" for what, items in numbers.items() if items]
+        return f"{self.out} ({self.format}) has {', '.join(parts)}; export.json lists them."

@@ -105,11 +105,13 @@ class Entries:
         """The absolute path that a name in metadata stands for.
 
         With a `media_root`, a relative name that is not below its own folder's is looked up there.
-        A backslash is taken as a separator when the name with the backslash does not exist.
+        In a relative name a backslash is a separator, unless a file has it in its name.
         Raises UserError when any of these readings points outside.
         """
         base = folder or self.source.folder
-        readings = [name, name.replace("\\", "/")] if "\\" in name else [name]
+        readings = [name]
+        if "\\" in name and not os.path.isabs(name):
+            readings.append(name.replace("\\", "/"))
         paths = []
         for reading in readings:
             path = Path(os.path.normpath(base / reading))

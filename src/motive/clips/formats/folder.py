@@ -29,15 +29,17 @@ def read(source: Source, entries: Entries) -> None:
 
     Raises UserError for metadata deeper in the folder, whose captions would be lost.
     """
-    nested = [path for path in source.files if path.name in METADATA_NAMES and is_table(path)]
-    if source.is_folder and nested:
-        raise UserError(
-            f"{nested[0]} describes only a part of {source.path}: pass {nested[0].parent} by "
-            "itself, or rename the file if it is not meant."
-        )
-    add_with_sidecars(entries, source.media if source.is_folder else [source.path])
-    if source.is_folder:
-        entries.problems.extend(source.unreadable)
+    if not source.is_folder:
+        add_with_sidecars(entries, [source.path])
+        return
+    for path in source.files:
+        if path.name in METADATA_NAMES and is_table(path):
+            raise UserError(
+                f"{path} describes only a part of {source.path}: pass {path.parent} by itself, or "
+                "rename the file if it is not meant."
+            )
+    add_with_sidecars(entries, source.media)
+    entries.problems.extend(source.unreadable)
 
 
 def add_with_sidecars(

@@ -66,8 +66,9 @@ def visible_files(folder: Path, *, besides: Path | None = None) -> tuple[list[Pa
 
     besides: a folder below this one that is passed over.
 
-    Symbolic links to folders are followed, each real folder once, so that a loop ends. Files are
-    sorted by the parts of their relative paths, which does not depend on the file system's order.
+    Symbolic links to folders are followed after the folders themselves, each real folder once: so a
+    loop ends, and a file reached in two ways has the name without the link. Files are sorted by the
+    parts of their relative paths, which does not depend on the file system's order.
     """
     files: list[Path] = []
     problems: list[Problem] = []
@@ -78,15 +79,17 @@ def visible_files(folder: Path, *, besides: Path | None = None) -> tuple[list[Pa
         name = where.relative_to(folder).as_posix() if where.is_relative_to(folder) else str(where)
         problems.append(Problem(name, f"cannot be listed: {error.strerror}"))
 
-    for place, subfolders, names in os.walk(folder, followlinks=True, onerror=unlisted):
-        real = os.path.realpath(place)
-        if real in seen:
-            subfolders.clear()
-            continue
-        seen.add(real)
-        subfolders[:] = sorted(
-            name for name in subfolders if not name.startswith(".") and Path(place, name) != besides
-        )
-        files.extend(Path(place, name) for name in names if not name.startswith("."))
+    waiting = [folder]
+    for start in waiting:  # grows by the links that are found
+        for place, subfolders, names in os.walk(start, onerror=unlisted):
+            real = os.path.realpath(place)
+            if real in seen:
+                subfolders.clear()
+                continue
+            seen.add(real)
+            shown = sorted(name for name in subfolders if not name.startswith("."))
+            subfolders[:] = [name for name in shown if Path(place, name) != besides]
+            waiting += [Path(place, name) for name in subfolders if Path(place, name).is_symlink()]
+            files.extend(Path(place, name) for name in names if not name.startswith("."))
     files.sort(key=lambda path: path.relative_to(folder).parts)
     return files, problems

@@ -202,7 +202,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
                 number += 1
                 yield Row(f"{path.name}, row {number}", item)
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read as Parquet ({error}): write it again.") from error
+        raise _bad_parquet(path, error) from error
 
 
 def _parquet(path: Path):  # type: ignore[no-untyped-def]
@@ -213,4 +213,9 @@ def _parquet(path: Path):  # type: ignore[no-untyped-def]
     try:
         return parquet.ParquetFile(path)
     except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{path} cannot be read as Parquet ({error}): write it again.") from error
+        raise _bad_parquet(path, error) from error
+
+
+def _bad_parquet(path: Path, error: Exception) -> UserError:
+    reason = " ".join(str(error).split())
+    return UserError(f"{path} cannot be read as Parquet ({reason}): write it again.")

@@ -65,7 +65,7 @@ function hideTooltip() {
 /** Bars [{low, high, parts: [[count, class]…], title}] with axes. Returns x(value) in pixels. */
 function drawBars(svg, bars, { xLabel, yLabel, xTicks, height }) {
   const width = Math.max(200, svg.clientWidth);
-  const box = { left: 38, right: 8, top: 18, bottom: 36 };
+  const box = { left: 38, right: 8, top: 24, bottom: 36 };
   svg.replaceChildren();
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   svg.style.height = `${height}px`;
@@ -132,9 +132,9 @@ function drawHistogram(svg, scores, threshold) {
     },
   });
   const at = x(threshold);
-  svgNode(svg, "line", { class: "threshold", x1: at, x2: at, y1: 14, y2: height - 36 });
+  svgNode(svg, "line", { class: "threshold", x1: at, x2: at, y1: 3, y2: height - 36 });
   const onRight = at < svg.clientWidth * 0.6;
-  svgNode(svg, "text", { class: "strong", x: at + (onRight ? 5 : -5), y: 23, "text-anchor": onRight ? "start" : "end" }, `τ ${decimal(threshold)}`);
+  svgNode(svg, "text", { class: "strong", x: at + (onRight ? 5 : -5), y: 12, "text-anchor": onRight ? "start" : "end" }, `τ ${decimal(threshold)}`);
   const marker = svgNode(svg, "path", { class: "marker", d: `M0,${height - 36}l-5,8h10z`, visibility: "hidden" });
   return (score) => {
     marker.setAttribute("visibility", score === null ? "hidden" : "visible");
