@@ -226,7 +226,7 @@ def train_vae(work: Path, minutes: float) -> AutoencoderKLWan:
         noise = torch.from_numpy(rng.standard_normal(posterior.mean.shape, np.float32))
         spread = float(np.clip((share - 0.35) / 0.15, 0, 1))
         output = vae.decode(posterior.mean + spread * posterior.std * noise).sample
-        error = (output - video).square().mean() + 0.2 * (output - video).abs().mean()
+        error = (output - video).square().mean() + 0.05 * (output - video).abs().mean()
         return error + 1e-5 * spread * posterior.kl().mean() / posterior.mean[0].numel()
 
     modules = torch.nn.ModuleDict({"vae": vae})

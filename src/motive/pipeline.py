@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import yaml
 
 from motive import __version__
@@ -32,15 +31,13 @@ from motive.influence.features import Features
 from motive.plan import Plan
 from motive.runs import members as membership
 from motive.runs.config import RunConfig, flatten, make_config, read_yaml, refuse_changes
-from motive.runs.engine import run_local
 from motive.runs.members import Member, Role
 from motive.runs.progress import Progress
-from motive.runs.provenance import StageLog, now, revision, versions, write_atomically
+from motive.runs.provenance import now, revision, versions, write_atomically
 from motive.runs.stage import Stage
+from motive.runs.store import Store
 from motive.runs.tables import Row, Table
 
-FAILURE_SCHEMA = pa.schema([("stage", pa.string()), ("reason", pa.string())])
-OBJECTIVE_SCHEMA = pa.schema([("objective", pa.string())])
 OUTPUTS = {"scores.parquet": "score", "selection.csv": "select", "report.html": "report"}
 _JOIN = 16  # clips whose rows are read from the tables at once
 
@@ -51,10 +48,7 @@ class Run:
     def __init__(self, path: Path, config: RunConfig, progress: Progress | None = None) -> None:
         self.path, self.config = path, config
         self.progress = progress or Progress(quiet=True)
-        self.log = StageLog(path / "stages.json")
-        self.plan = Plan(path, config)
-        self.members_table = self._table("members", membership.SCHEMA)
-        self.failures_table = self._table("failures", FAILURE_SCHEMA)
+        self.plan, self.store = Plan(path, config), Store(path)
 
     # Making and opening.
 
@@ -113,7 +107,7 @@ class Run:
 
         wanted = self.config.gradients
         make_projection(wanted.projection, wanted.dim, 0, {"any": (2**24,)})
-        if not self.members_table.exists():
+        if not self.store.members.exists():
             self._entries("clip")
             _one_must_decode(self._entries("query"), self.plan.sampler)
 
@@ -169,13 +163,10 @@ class Run:
             for e in entries
             if e.usable
         }
-        self._run(self.plan.ingest_stage, "files", rows)
-        made_by = self.plan.ingest_stage.fingerprint()
-        found = {
-            row["key"]: row for row in self._table_of(self.plan.ingest_stage, "files").rows(made_by)
-        }
-        failed = self._failed(self.plan.ingest_stage)
-        settled = membership.settle(entries, found, failed)
+        stage = self.plan.ingest_stage
+        fresh = set(self.store.work(stage, rows, self.progress))
+        found = {r["key"]: r for r in self.store.results(stage).rows(stage.fingerprint())}
+        settled = membership.settle(entries, found, self.store.failed(stage))
         for role, name in (("clip", "clips"), ("query", "queries")):
             mine = [m for m in settled if m.role == role]
             if not any(m.usable for m in mine):
@@ -184,19 +175,21 @@ class Run:
                     f"none of the {len(mine)} {name} can be used ({first.file_name}: {first.reason}): "
                     f"give --{name} with videos that play"
                 )
-        membership.save(self.members_table, settled)
+        # A file that was put back in its place deserves another try at the stages it failed in.
+        self.store.failures.drop([m.clip_id for m in settled if m.file in fresh and m.usable])
+        membership.save(self.store.members, settled)
         self.__dict__.pop("members", None)
 
     def track(self) -> None:
         """Follow the motion of every clip and query."""
-        self._run(self.plan.track_stage, "motion", self._clip_rows())
+        self.store.work(self.plan.track_stage, self._clip_rows(), self.progress)
 
     def encode(self) -> None:
         """Latents of every clip and embeddings of every caption."""
-        self._run(self.plan.encode_stage, "latents", self._clip_rows())
+        self.store.work(self.plan.encode_stage, self._clip_rows(), self.progress)
         captions = {m.caption_id: m.caption for m in self.members if m.usable}
         rows = {k: {"key": k, "caption": c, "file_name": c} for k, c in captions.items()}
-        self._run(self.plan.text_stage, "texts", rows)
+        self.store.work(self.plan.text_stage, rows, self.progress)
 
     def gradients(self, objective: Objective | None = None) -> None:
         """Gradient features of every clip and query, under the run's objective or another.
@@ -206,17 +199,17 @@ class Run:
         from motive.gradients.stage import GradientStage
 
         objective = objective or self.plan.objective
-        self._save_objective(objective)
+        self.store.save_objective(objective.id, objective.to_json())
         stage = GradientStage(self.plan.backbone, objective)
         ready = self._ready_for_gradients()
         wanted = {m.feature_key: m for m in self.members if m.usable and ready(m)}
-        self._run(stage, "features", wanted, self._join)
+        self.store.work(stage, wanted, self.progress, self._join)
 
     def score(self) -> None:
         """`scores.parquet`: the influence of every clip on every query."""
         from motive.results import write_scores
 
-        with self.log.measure("score") as counts:
+        with self.store.log.measure("score") as counts:
             counts["done"] = write_scores(self)
         self._set_stamp("score")
 
@@ -224,7 +217,7 @@ class Run:
         """`selection.csv`, all clips best first, and `failures.csv`."""
         from motive.results import write_failures, write_selection
 
-        with self.log.measure("select") as counts:
+        with self.store.log.measure("select") as counts:
             counts["done"] = write_selection(self)
             counts["failed"] = write_failures(self)
         self._set_stamp("select")
@@ -233,7 +226,7 @@ class Run:
         """`report.html`, one file to look at."""
         from motive.web.run_report import write_report
 
-        with self.log.measure("report"):
+        with self.store.log.measure("report"):
             write_report(self)
         self._set_stamp("report")
 
@@ -260,7 +253,7 @@ class Run:
 
         Raises UserError when nothing was ingested yet.
         """
-        found = membership.load(self.members_table)
+        found = membership.load(self.store.members)
         if not found:
             raise UserError(
                 f"nothing was ingested in {self.path} yet: run motive ingest {self.path}"
@@ -273,11 +266,11 @@ class Run:
         Raises UserError when there is none, naming the differing fields if another objective has some.
         """
         objective = objective or self.plan.objective
-        table = self._features_table()
         wanted = [m for m in self.members if m.role == role and m.usable]
         columns = ["key", "feature", "norm", "static"]
         keys = {m.feature_key for m in wanted}
-        found = {r["key"]: r for r in table.rows(objective.id, columns=columns) if r["key"] in keys}
+        rows = self._feature_table().rows(objective.id, columns=columns)
+        found = {r["key"]: r for r in rows if r["key"] in keys}
         have = [m for m in wanted if m.feature_key in found]
         missing = [m for m in wanted if m.feature_key not in found]
         failed = self._failures_by_key(objective)
@@ -285,18 +278,20 @@ class Run:
             self._explain_missing(objective, len(missing), role)
         if not have:
             raise UserError(f"no {role} has a gradient feature: see failures.csv in {self.path}")
-        rows = [found[m.feature_key] for m in have]
+        mine = [found[m.feature_key] for m in have]
         return Features(
             objective,
             have,
-            np.stack([r["feature"] for r in rows]),
-            np.array([r["norm"] for r in rows]),
-            np.array([r["static"] for r in rows], bool),
+            np.stack([r["feature"] for r in mine]),
+            np.array([r["norm"] for r in mine]),
+            np.array([r["static"] for r in mine], bool),
         )
 
     def failures(self) -> list[tuple[str, str, str]]:
         """`(file_name, stage, reason)` of every file that is not ranked, or not used as a query."""
         by_key = self._failures_by_key(self.plan.objective)
+        features = self._feature_table().rows(self.plan.objective.id, columns=["key", "static"])
+        static = {row["key"] for row in features if row["static"]}
         listed: dict[tuple[str, str], tuple[str, str, str]] = {}
         for member in self.members:
             stage, reason = "ingest", member.reason
@@ -307,7 +302,7 @@ class Run:
                     or by_key.get(member.feature_key)
                     or ("", "")
                 )
-            if not reason and member.role == "query" and self._is_static_query(member):
+            if not reason and member.role == "query" and member.feature_key in static:
                 stage, reason = "score", "it shows no motion, so its gradient is zero"
             if reason:
                 said = reason if member.role == "clip" else f"as a query: {reason}"
@@ -317,7 +312,7 @@ class Run:
     def motion(self) -> dict[str, Row]:
         """The tracker's rows by clip id."""
         stage = self.plan.track_stage
-        return {r["key"]: r for r in self._table_of(stage, "motion").rows(stage.fingerprint())}
+        return {r["key"]: r for r in self.store.results(stage).rows(stage.fingerprint())}
 
     def selection(self) -> list[dict[str, str]]:
         """The rows of `selection.csv`, best first.
@@ -375,43 +370,18 @@ class Run:
             if m.usable
         }
 
-    def _run(
-        self,
-        stage: Stage,
-        table_name: str,
-        wanted: dict[str, Any],
-        load: Any = None,
-    ) -> None:
-        """Put what is not done yet through the stage, in a fixed order."""
-        results = self._table_of(stage, table_name)
-        with self.log.measure(stage.name) as counts:
-            settled = results.keys(stage.fingerprint()) | self._failed(stage).keys()
-            todo = [key for key in sorted(wanted) if key not in settled]
-            rows = load([wanted[k] for k in todo]) if load else (wanted[k] for k in todo)
-            done = run_local(stage, rows, len(todo), results, self.failures_table, self.progress)
-            counts["done"], counts["failed"] = done.done, done.failed
-        if todo:
-            self.progress.say(
-                f"{stage.name}: {done.done} done, {done.failed} failed, "
-                f"{len(wanted) - len(todo)} were there, {done.seconds:.1f} s"
-            )
-
     def _join(self, members: Iterable[Member]) -> Iterator[Row]:
         """Rows of the gradient stage: each clip with its motion, latents and caption."""
-        stages = (
-            (self.plan.track_stage, "motion"),
-            (self.plan.encode_stage, "latents"),
-            (self.plan.text_stage, "texts"),
-        )
-        waiting = iter(members)
+        plan, waiting = self.plan, iter(members)
+
+        def rows_of(stage: Stage, keys: list[str]) -> dict[str, Row]:
+            return self.store.results(stage).lookup(keys, stage.fingerprint())
+
         while batch := list(islice(waiting, _JOIN)):
-            motion, latents, texts = (
-                self._table_of(stage, name).lookup(
-                    [m.caption_id if name == "texts" else m.clip_id for m in batch],
-                    stage.fingerprint(),
-                )
-                for stage, name in stages
-            )
+            clip_ids = [m.clip_id for m in batch]
+            motion = rows_of(plan.track_stage, clip_ids)
+            latents = rows_of(plan.encode_stage, clip_ids)
+            texts = rows_of(plan.text_stage, [m.caption_id for m in batch])
             for member in batch:
                 yield {
                     "key": member.feature_key,
@@ -429,41 +399,28 @@ class Run:
 
         Raises UserError when one of those stages was not run.
         """
-        done: dict[str, set[str]] = {}
-        for stage, name, command in (
-            (self.plan.track_stage, "motion", "track"),
-            (self.plan.encode_stage, "latents", "encode"),
-            (self.plan.text_stage, "texts", "encode"),
+        plan, usable = self.plan, [m for m in self.members if m.usable]
+        tracked, encoded, read = (
+            self.store.done(stage)
+            for stage in (plan.track_stage, plan.encode_stage, plan.text_stage)
+        )
+        clip_ids, captions = {m.clip_id for m in usable}, {m.caption_id for m in usable}
+        for stage, command, missing in (
+            (plan.track_stage, "track", clip_ids - tracked),
+            (plan.encode_stage, "encode", clip_ids - encoded),
+            (plan.text_stage, "encode", captions - read),
         ):
-            done[name] = self._table_of(stage, name).keys(stage.fingerprint())
-            wanted = {
-                m.caption_id if name == "texts" else m.clip_id for m in self.members if m.usable
-            }
-            if missing := wanted - done[name] - self._failed(stage).keys():
+            if missing := missing - self.store.failed(stage).keys():
                 raise UserError(
                     f"{len(missing)} clips are not through the {stage.name} stage yet: "
                     f"run motive {command} {self.path}"
                 )
-        return lambda m: (
-            m.clip_id in done["motion"]
-            and m.clip_id in done["latents"]
-            and m.caption_id in done["texts"]
-        )
+        return lambda m: m.clip_id in tracked and m.clip_id in encoded and m.caption_id in read
 
-    def _table(self, name: str, schema: pa.Schema) -> Table:
-        return Table(self.path / "tables" / f"{name}.lance", schema)
-
-    def _table_of(self, stage: Stage, name: str) -> Table:
-        return self._table(name, stage.schema)
-
-    def _features_table(self) -> Table:
+    def _feature_table(self) -> Table:
         from motive.gradients.stage import GradientStage
 
-        return self._table("features", GradientStage.schema)
-
-    def _failed(self, stage: Stage) -> dict[str, str]:
-        rows = self.failures_table.rows(stage.fingerprint())
-        return {r["key"]: r["reason"] for r in rows if r["stage"] == stage.name}
+        return self.store.table(GradientStage.table, GradientStage.schema)
 
     def _failures_by_key(self, objective: Objective) -> dict[str, tuple[str, str]]:
         made_by = {
@@ -472,34 +429,17 @@ class Run:
             self.plan.text_stage.fingerprint(),
             objective.id,
         }
-        rows = self.failures_table.rows()
+        rows = self.store.failures.rows()
         return {r["key"]: (r["stage"], r["reason"]) for r in rows if r["made_by"] in made_by}
 
-    @cached_property
-    def _static_keys(self) -> set[str]:
-        rows = self._features_table().rows(self.plan.objective.id, columns=["key", "static"])
-        return {r["key"] for r in rows if r["static"]}
-
-    def _is_static_query(self, member: Member) -> bool:
-        return member.feature_key in self._static_keys
-
-    def _save_objective(self, objective: Objective) -> None:
-        table = self._table("objectives", OBJECTIVE_SCHEMA)
-        if objective.id not in table.keys("motive"):
-            table.append(
-                [{"key": objective.id, "made_by": "motive", "objective": objective.to_json()}]
-            )
-
     def _explain_missing(self, objective: Objective, missing: int, role: Role) -> None:
-        others = self._table("objectives", OBJECTIVE_SCHEMA).rows("motive")
-        for row in others:
-            if row["key"] != objective.id:
-                require_same(
-                    objective,
-                    Objective.from_json(row["objective"]),
-                    mine_is="this run's settings",
-                    other_is="the features that are there",
-                )
+        for other in self.store.other_objectives(objective.id):
+            require_same(
+                objective,
+                Objective.from_json(other),
+                mine_is="this run's settings",
+                other_is="the features that are there",
+            )
         noun = role if missing == 1 else {"clip": "clips", "query": "queries"}[role]
         raise UserError(
             f"{missing} {noun} have no gradient feature yet: run motive gradients {self.path}"

@@ -162,7 +162,7 @@ def describe(run: "Run") -> dict[str, Any]:
     from motive.runs.config import flatten
     from motive.runs.provenance import versions
 
-    members = run.members if run.members_table.exists() else []
+    members = run.members if run.store.members.exists() else []
     selection = run.path / "selection.csv"
     chosen = sum(r["selected"] == "true" for r in read_selection(run)) if selection.is_file() else 0
     return {
@@ -178,7 +178,7 @@ def describe(run: "Run") -> dict[str, Any]:
         "objective_id": run.objective.id,
         "objective": json.loads(run.objective.to_json()),
         "config": flatten(run.config.model_dump(mode="json")),
-        "stages": run.log.read(),
+        "stages": run.store.log.read(),
         "versions": versions(),
     }
 

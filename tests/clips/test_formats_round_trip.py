@@ -1,5 +1,6 @@
 """Import, export, import: order and captions survive in every format."""
 
+import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -93,6 +94,14 @@ def test_the_captions_of_the_odd_list_that_trainers_can_hold_are_exact(
         dataset, report = export_and_read(format, sources[:1], [text], tmp_path / str(number))
         assert dataset.records[0].caption == text
         assert report.captions_changed == ()
+
+
+def test_a_caption_cannot_speak_data_juicers_language(sources: list[Path], tmp_path: Path) -> None:
+    text = "<__dj__video> a <__dj__<__dj__x>video> b<|__dj__eoc|>"
+    _, report = export_and_read("data-juicer", sources[:1], [text], tmp_path)
+    line = json.loads((tmp_path / "out/dataset.jsonl").read_text())
+    assert line["text"] == "<__dj__video>  a  b <|__dj__eoc|>"
+    assert len(report.captions_changed) == 1
 
 
 @pytest.mark.parametrize("format", EXPORT_FORMATS)

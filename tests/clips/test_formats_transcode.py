@@ -80,7 +80,18 @@ def test_every_container_keeps_times_and_pixels(tmp_path: Path, suffix: str) -> 
 
 
 def test_a_variable_frame_rate_and_the_last_frames_duration_stay(tmp_path: Path) -> None:
-    source = write_video(tmp_path / "a.gif", times=[0, 1, 2, 10, 11, 40])
+    check_times(write_video(tmp_path / "a.gif", times=[0, 1, 2, 10, 11, 40]), tmp_path)
+
+
+def test_the_last_frame_of_a_real_gif_lasts_as_long_as_it_did(shared: Path, tmp_path: Path) -> None:
+    """Smooth motion, where an encoder would like to reorder frames; the last one lasts 11.75 s."""
+    check_times(shared / "clips/gymnasium__pendulum.gif", tmp_path)
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        times = [packet.pts for packet in container.demux(video=0) if packet.size]
+    assert times == sorted(times)
+
+
+def check_times(source: Path, tmp_path: Path) -> None:
     reencode_h264(source, tmp_path / "out.mp4")
     assert decode(tmp_path / "out.mp4")[0] == decode(source)[0]
     assert constant_fps(tmp_path / "out.mp4") is None

@@ -79,6 +79,7 @@ def test_a_member_is_extracted_once_and_again_when_the_tar_changes(tmp_path: Pat
     read_dataset(shard, extract_to=tmp_path / "out")
     assert path.stat().st_ino == inode
     path.write_bytes(b"on")  # as if it had been cut short
+    os.utime(path, (1_000_000, 1_000_000))
     assert read_dataset(shard, extract_to=tmp_path / "out").records[0].path.read_bytes() == b"one"
     make_tar(shard, [("x.mp4", b"two")])
     assert read_dataset(shard, extract_to=tmp_path / "out").records[0].path.read_bytes() == b"two"
@@ -113,6 +114,29 @@ def test_links_and_devices_refuse_the_shard(tmp_path: Path, kind: bytes) -> None
     with pytest.raises(UserError, match="no regular file"):
         read_dataset(shard, extract_to=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_sparse_member_refuses_the_shard(tmp_path: Path) -> None:
+    """A few bytes in the tar that would become a terabyte on the disk."""
+    shard = tmp_path / "0.tar"
+    with tarfile.open(shard, "w", format=tarfile.PAX_FORMAT) as tar:
+        member = tarfile.TarInfo("a.mp4")
+        member.size = 1
+        member.pax_headers = {"GNU.sparse.map": "0,1", "GNU.sparse.size": "1000000"}
+        tar.addfile(member, io.BytesIO(b"x"))
+    with pytest.raises(UserError, match="no regular file"):
+        read_dataset(shard, extract_to=tmp_path / "out")
+
+
+def test_what_was_extracted_into_the_folder_is_no_part_of_it(tmp_path: Path) -> None:
+    for name in ("0", "1"):
+        make_tar(tmp_path / f"{name}.tar", [("x.mp4", name.encode())])
+    for names in (["0/x.mp4", "1/x.mp4"], ["0/x.mp4", "1/x.mp4"]):
+        dataset = read_dataset(tmp_path, extract_to=tmp_path / "out")
+        assert [record.file_name for record in dataset.records] == names
+    (tmp_path / "1.tar").unlink()
+    dataset = read_dataset(tmp_path, extract_to=tmp_path / "out")
+    assert [record.file_name for record in dataset.records] == ["0/x.mp4"]
 
 
 def test_the_size_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

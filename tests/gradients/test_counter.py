@@ -150,7 +150,6 @@ def test_uniform_stays_inside_for_extreme_hashes(monkeypatch: pytest.MonkeyPatch
     low, high = uniform(0, [0, 1])
     assert 0 < low < 1e-15
     assert 1 - 1e-15 < high < 1
-    assert np.isfinite(normal(0, [0, 1])).all()
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -1,7 +1,9 @@
 """The sign-fold: against plain loops, on every path, and its error on the gradients networks have."""
 
 import math
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -141,6 +143,32 @@ def test_threads_do_not_matter(dtype: torch.dtype) -> None:
         torch.set_num_threads(threads)
         for _ in range(3):
             assert np.array_equal(folded(gradients, accumulators=65_536), expected)
+
+
+def test_callers_in_several_threads_do_not_disturb_one_another() -> None:
+    gradients = [{"w": random(600, 1000, seed=i)} for i in range(8)]
+    expected = [folded(g, accumulators=65_536) for g in gradients]
+
+    def fold_with_helpers(g: dict[str, torch.Tensor]) -> np.ndarray:
+        torch.set_num_threads(3)
+        return folded(g, accumulators=65_536)
+
+    with ThreadPoolExecutor(4) as pool:
+        for got, want in zip(pool.map(fold_with_helpers, gradients), expected, strict=True):
+            assert np.array_equal(got, want)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
+def test_a_forked_process_folds() -> None:
+    gradients = {"w": random(600, 1000)}
+    expected = folded(gradients, accumulators=65_536)
+    torch.set_num_threads(2)
+    assert np.array_equal(folded(gradients, accumulators=65_536), expected)  # helpers now run
+    child = os.fork()
+    if child == 0:
+        same = np.array_equal(folded(gradients, accumulators=65_536), expected)
+        os._exit(0 if same else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_torch_operations_agree_at_full_size() -> None:

@@ -23,6 +23,7 @@ class EncodeVideoStage(Stage):
     """Takes rows of key (clip id), file (`file_key`) and path; gives normalised latents."""
 
     name = "encode"
+    table = "latents"
     schema = pa.schema([("shape", pa.list_(pa.int32())), ("latents", pa.list_(pa.float32()))])
 
     def __init__(self, backbone: Backbone, model: str, sampler: FrameSampler) -> None:
@@ -51,6 +52,7 @@ class EncodeTextStage(Stage):
     """Takes rows of key (caption id) and caption; gives embeddings without their padding."""
 
     name = "encode text"
+    table = "texts"
     schema = pa.schema([("shape", pa.list_(pa.int32())), ("embedding", pa.list_(pa.float32()))])
 
     def __init__(self, backbone: Backbone, model: str, prompt_length: int) -> None:

@@ -59,7 +59,11 @@ def decode_clip(path: Path, sampler: FrameSampler) -> DecodedClip:
     Raises ClipError with the reason when there is no video, no frame, too few frames for the model,
     or when the file breaks before the sampler has what it needs.
     """
-    if path.stat().st_size == 0:
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise ClipError(f"cannot be read: {error.strerror}") from None
+    if size == 0:
         raise ClipError("the file is empty")
     # A clip spread over its file needs all times before the first choice: one pass for the times alone
     # keeps memory at the chosen frames, however long the file is.
@@ -86,9 +90,11 @@ def decode_clip(path: Path, sampler: FrameSampler) -> DecodedClip:
     if len(chosen) == 0 or source is None:
         raise ClipError(f"only {len(times)} frames, the model needs {sampler.length_offset}")
     span = times[chosen[-1]] - times[chosen[0]]
+    # A frame that is shown for long repeats: then the times of the frames do not tell the rate.
+    resampled = sampler.fps and sampler.mode == "first" and len(chosen) > 1
     return DecodedClip(
         frames_fhw3=np.stack([resized[i] for i in chosen]),
-        fps=sampler.fps or _rate(len(chosen), span),
+        fps=sampler.fps if resampled else _rate(len(chosen), span),
         source_fps=_rate(len(times), times[-1] - times[0]),
         source_height=source[0],
         source_width=source[1],
@@ -127,7 +133,11 @@ def _frames(path: Path) -> Iterator[tuple[float, str, "av.VideoFrame"]]:
         stream = container.streams.best("video")
         if stream is None:
             raise ClipError("the file has no video stream")
-        stream.thread_type = "AUTO"
+        if stream.codec_context is None:
+            raise ClipError("its video has an unknown codec or a damaged header")
+        # With more threads, what FFmpeg makes of a damaged file (its pictures, and whether it reports an
+        # error at all) depends on their number.
+        stream.codec_context.thread_count = 1
         if (stream.width or 0) * (stream.height or 0) > MAX_PIXELS:
             raise ClipError(f"frames of {stream.width}×{stream.height} pixels are too large")
         rate = float(stream.average_rate or stream.guessed_rate or 25)
@@ -146,7 +156,14 @@ def _reason(error: Exception) -> str:
 
 
 def _upright(frame: "av.VideoFrame") -> np.ndarray:
-    image = frame.to_ndarray(format="rgb24")
+    import av
+
+    try:
+        image = frame.to_ndarray(format="rgb24")
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise ClipError(
+            f"{frame.format.name} frames cannot be converted: {_reason(error)}"
+        ) from None
     quarter_turns = round((frame.rotation or 0) / 90) % 4
     return np.rot90(image, quarter_turns) if quarter_turns else image
 
@@ -160,6 +177,8 @@ def _resize(image_hw3: np.ndarray, sampler: FrameSampler) -> np.ndarray:
         scale_y = scale_x = max(scale_y, scale_x)
     new_h = max(sampler.height, round(height * scale_y))
     new_w = max(sampler.width, round(width * scale_x))
+    if new_h * new_w > MAX_PIXELS:
+        raise ClipError(f"frames of {width}×{height} pixels are too narrow to be cropped")
     if (new_h, new_w) != (height, width):
         shrinks = new_h < height or new_w < width
         method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC

@@ -37,6 +37,7 @@ class IngestStage(Stage):
     """
 
     name = "ingest"
+    table = "files"
     schema = pa.schema(
         [
             ("clip_id", pa.string()),

@@ -12,6 +12,9 @@ from typing import Literal
 
 import numpy as np
 
+# Containers round their timestamps, Matroska and WebM to whole milliseconds; both ends of a span are off.
+GRACE_S = 1.1e-3
+
 
 @dataclass(frozen=True)
 class FrameSampler:
@@ -39,7 +42,9 @@ class FrameSampler:
 
     def fingerprint(self) -> str:
         """A text that is equal for equal samplers."""
-        return json.dumps(asdict(self), sort_keys=True)
+        # 16 and 16.0 are equal rates but different JSON.
+        rate = None if self.fps is None else float(self.fps)
+        return json.dumps({**asdict(self), "fps": rate}, sort_keys=True)
 
     def usable_length(self, frames: int) -> int:
         """The longest clip of at most `frames` frames that the VAE takes, or 0 if there is none."""
@@ -62,15 +67,14 @@ class FrameSampler:
             instants = np.arange(count) / self.fps
         else:
             return np.arange(self.usable_length(min(self.max_frames, len(times_s))))
-        # The frame on screen at an instant is the last one that has begun; half a millisecond of
-        # grace, since containers round their timestamps.
-        shown = np.searchsorted(times_s, instants + 5e-4, side="right") - 1
+        # The frame on screen at an instant is the last one that has begun.
+        shown = np.searchsorted(times_s, instants + GRACE_S, side="right") - 1
         return np.clip(shown, 0, len(times_s) - 1)
 
     def _available(self, times_s: np.ndarray) -> int:
         if self.fps is None:
             return len(times_s)
-        return int(np.floor(times_s[-1] * self.fps + 1e-6)) + 1
+        return int(np.floor((times_s[-1] + GRACE_S) * self.fps)) + 1
 
     def enough(self, times_s: list[float]) -> bool:
         """Whether the frames decoded so far settle the choice, so that decoding can stop."""

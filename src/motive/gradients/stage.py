@@ -23,6 +23,7 @@ class GradientStage(Stage):
     """
 
     name = "gradients"
+    table = "features"
     schema = pa.schema(
         [
             ("clip_id", pa.string()),

@@ -7,7 +7,6 @@ Source: A. W. Harley et al., "AllTracker: Efficient Dense Point Tracking at High
 ICCV 2025 (arXiv 2506.07310); the original is MIT, (c) 2025 Adam W. Harley.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, Self, get_args
 
@@ -129,8 +128,8 @@ class AllTracker(nn.Module):
 
         A clip of one frame gives the identity: flow 0, visibility and confidence 1. So does the
         query frame of a clip of two; in longer clips it is tracked like the others. With a query
-        frame inside the clip, the parts from and up to it are tracked as clips of their own, and
-        the query frame is the former's (the latter's if it is the clip's last frame).
+        frame inside the clip, the parts from and up to it are tracked as clips of their own; the
+        query frame's result is that of the part from it, if this has three frames or more.
 
         Args:
             video_btchw: `(B, T, 3, H, W)`, RGB in 0..255, float or uint8. It need not be on the
@@ -166,47 +165,51 @@ class AllTracker(nn.Module):
         if not 1 <= step <= longest:
             raise UserError(f"stride is 1 to {longest} for this driver and window, not {step}.")
 
-        def track(clip_tchw: Tensor) -> DenseTracks:
-            if len(clip_tchw) == 1:
-                return _identity(clip_tchw)
-            if len(clip_tchw) == 2:
-                return self._track(clip_tchw, FRAME_PAIR, iters)
-            schedule = schedule_windows(len(clip_tchw), window_len, step, driver)
-            return self._track(clip_tchw, schedule, iters)
+        out = _identity(video_btchw)
+        # The part up to the query frame runs in reversed time.
+        back, ahead = range(query_frame, -1, -1), range(query_frame, frames)
+        for order in (back, ahead):
+            if len(order) == 1:
+                continue
+            if len(order) == 2:
+                schedule = FRAME_PAIR
+            else:
+                schedule = schedule_windows(len(order), window_len, step, driver)
+            for clip, *tracks in zip(video_btchw, *out, strict=True):
+                self._track(clip, order, schedule, iters, DenseTracks(*tracks))
+        return out
 
-        tracks = [_track_both_ways(track, clip_tchw, query_frame) for clip_tchw in video_btchw]
-        return DenseTracks(*map(torch.stack, zip(*tracks, strict=True)))
-
-    def _track(self, clip_tchw: Tensor, schedule: Schedule, iters: int) -> DenseTracks:
-        """Tracks the first frame's pixels through a clip."""
-        tracks = _identity(clip_tchw)
+    def _track(
+        self, clip_tchw: Tensor, order: range, schedule: Schedule, iters: int, out: DenseTracks
+    ) -> None:
+        """Tracks a clip's pixels from the first to the last frame of `order`, and fills in `out`."""
         padding = Padding.of(*clip_tchw.shape[2:])
-        pyramids = self._encode(clip_tchw, [0], padding)
+        pyramids = self._encode(clip_tchw, [order[0]], padding)
         time_fc = fit_time_embedding(self.time_emb[0], schedule.window_len)
-        query = self._query(pyramids[0][0], time_fc)
+        query = self._query(pyramids[order[0]][0], time_fc)
         _, height, width = query.features_chw.shape
+        chunk_frames = self._chunk_frames(height * width)
         state_fhw4 = time_fc.new_zeros((schedule.window_len, height, width, 4), dtype=torch.float32)
         for window in schedule.windows:
             if window.start > schedule.windows[0].start:
                 state_fhw4 = next_state(state_fhw4, schedule)
-            # A window that reaches past the clip's end sees the last frame again and again.
-            last = len(clip_tchw) - 1
-            seen = [min(window.start + i, last) for i in range(schedule.window_len)]
+            # A window that reaches past the last frame sees it again and again.
+            times = range(window.start, window.start + schedule.window_len)
+            seen = [order[min(time, len(order) - 1)] for time in times]
             kept = {frame: pyramids[frame] for frame in seen if frame in pyramids}
             new = [frame for frame in dict.fromkeys(seen) if frame not in kept]
             pyramids = kept | self._encode(clip_tchw, new, padding)
-            features_fchw = self._refine(
-                query, [pyramids[frame] for frame in seen], state_fhw4, iters
-            )
-            chunk_frames = self._chunk_frames(height * width)
+            targets = [pyramids[frame] for frame in seen]
+            features_fchw = self._refine(query, targets, state_fhw4, iters)
             for start in range(window.outputs.start, window.outputs.stop, chunk_frames):
                 stop = min(start + chunk_frames, window.outputs.stop)
                 part = slice(start - window.start, stop - window.start)
                 weights_fchw = self.upsample_weight(features_fchw[part])
                 pixels_f4hw = padding.crop(convex_upsample(state_fhw4[part], weights_fchw))
-                tracks.flow[start:stop] = pixels_f4hw[:, :2]
-                tracks.visconf[start:stop] = pixels_f4hw[:, 2:].sigmoid()
-        return tracks
+                pixels_f4hw = pixels_f4hw.to(out.flow.device)
+                frames = list(order[start:stop])
+                out.flow[frames] = pixels_f4hw[:, :2]
+                out.visconf[frames] = pixels_f4hw[:, 2:].sigmoid()
 
     def _chunk_frames(self, cells: int) -> int:
         return max(1, self.chunk_cells // cells)
@@ -280,22 +283,8 @@ def _check_video(video_btchw: Tensor) -> int:
     return video_btchw.shape[1]
 
 
-def _identity(clip_tchw: Tensor) -> DenseTracks:
-    """Tracks `(T, 2, H, W)` of points that stay in place and in sight."""
-    frames, _, height, width = clip_tchw.shape
-    flow = torch.zeros((frames, 2, height, width), device=clip_tchw.device)
+def _identity(video_btchw: Tensor) -> DenseTracks:
+    """Tracks of points that stay in place and in sight."""
+    batch, frames, _, height, width = video_btchw.shape
+    flow = torch.zeros((batch, frames, 2, height, width), device=video_btchw.device)
     return DenseTracks(flow, torch.ones_like(flow))
-
-
-def _track_both_ways(
-    track: Callable[[Tensor], DenseTracks], clip_tchw: Tensor, query_frame: int
-) -> DenseTracks:
-    """Tracks from a frame to the clip's end, and back to its beginning in reversed time."""
-    last = len(clip_tchw) - 1
-    if query_frame == 0:
-        return track(clip_tchw)
-    back = DenseTracks(*(maps.flip(0) for maps in track(clip_tchw[: query_frame + 1].flip(0))))
-    if query_frame == last:
-        return back
-    ahead = track(clip_tchw[query_frame:])
-    return DenseTracks(*(torch.cat((b[:-1], a)) for b, a in zip(back, ahead, strict=True)))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from motive.errors import UserError
 from motive.motion.field import MotionField
 
 ZETA = 1e-6  # the paper's ζ in the min-max normalisation
@@ -94,7 +95,11 @@ def motion_mask(
     static_below: a clip whose largest M does not exceed so many pixels is static. Its mask is zero
         everywhere: no motion, no weight, no influence. Min-max alone would blow the tracker's noise
         up to full weight.
+
+    Raises UserError for a recipe that is not known.
     """
+    if recipe not in RECIPES:
+        raise UserError(f"there is no mask recipe '{recipe}': use {' or '.join(RECIPES)}")
     if recipe == "none":
         return np.ones_like(maps.magnitude_fhw)
     if is_static(maps, static_below):

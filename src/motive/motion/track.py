@@ -18,6 +18,7 @@ class TrackStage(Stage):
     """Takes rows of key (clip id), file (`file_key`) and path; gives maps and statistics."""
 
     name = "track"
+    table = "motion"
     schema = pa.schema(
         [
             ("shape", pa.list_(pa.int32())),

@@ -40,7 +40,7 @@ def write_report(
 
 def _report_data(run: "Run", check: list[dict[str, object]] | None, check_note: str) -> ReportData:
     ranking, scores, query_ids, clip_ids = ranking_of(run)
-    motion, log, failures = run.motion(), run.log.read(), run.failures()
+    motion, log, failures = run.motion(), run.store.log.read(), run.failures()
     clips = {m.clip_id: m for m in run.members if m.role == "clip" and m.usable}
     queries = {m.clip_id: m for m in run.members if m.role == "query" and m.usable}
     shown = min(5 if len(query_ids) <= FEW_QUERIES else 3, len(clip_ids))

@@ -33,7 +33,7 @@ class Entries:
         # First, so that what lies in a tar is called the same wherever it is extracted to.
         inner = source.extract_to and not source.folder.is_relative_to(source.extract_to)
         roots.insert(0 if inner else 2, source.extract_to)
-        self._roots = [root for root in roots if root]
+        self._roots = [str(root) for root in roots if root]
 
     def add(
         self,
@@ -116,7 +116,7 @@ class Entries:
         for reading in readings:
             path = Path(os.path.normpath(base / reading))
             drive = os.name != "nt" and _DRIVE.match(reading)
-            if "\0" in reading or drive or not any(path.is_relative_to(r) for r in self._roots):
+            if "\0" in reading or drive or self._below_root(path) is None:
                 raise UserError(
                     f"{where} points outside its folder ({name!r}): correct the entry, or pass "
                     "the folder that holds the file as media root."
@@ -124,7 +124,7 @@ class Entries:
             paths.append(path)
         if self.source.media_root and not os.path.isabs(name):
             path = Path(os.path.normpath(self.source.media_root / readings[-1]))
-            if any(path.is_relative_to(root) for root in self._roots):
+            if self._below_root(path) is not None:
                 paths.append(path)
         return next((path for path in paths if os.path.lexists(path)), paths[0])
 
@@ -153,10 +153,23 @@ class Entries:
 
     def relative(self, path: Path) -> str:
         """The name of a path in this dataset: relative to its folder, else to the media root."""
+        name = self._below_root(path)
+        if name is None:
+            raise ValueError(f"{path} is below none of {self._roots}")
+        return name
+
+    def _below_root(self, path: Path) -> str | None:
+        """What follows the first root that a normalised path lies in, or None if it is outside.
+
+        By text, which is `Path.relative_to` at a tenth of its time; it runs twice per entry.
+        """
+        text = str(path)
         for root in self._roots:
-            if path.is_relative_to(root):
-                return path.relative_to(root).as_posix()
-        raise ValueError(f"{path} is below none of {self._roots}")
+            if text == root:
+                return "."
+            if text.startswith(prefix := os.path.join(root, "")):
+                return text[len(prefix) :].replace(os.sep, "/")
+        return None
 
 
 def _unusable(path: Path) -> str | None:
