@@ -56,7 +56,11 @@ def draw_scene(
     """The scene of clip `index` of corpus `seed`; the look does not depend on kind or length.
 
     camera: `pan`, `zoom` or `jitter` adds that camera to any motion; None is the kind's own.
+
+    Raises ValueError for less than two frames: then nothing moves.
     """
+    if frames < 2:
+        raise ValueError(f"a motion takes at least two frames, not {frames}")
     camera = camera_of(kind) if camera is None else camera
     look = draw_appearance(np.random.default_rng([seed, index, 0]), SIZE)
     rng = np.random.default_rng([seed, index, 1])

@@ -1,0 +1,162 @@
+"""A run's configuration: one typed tree, from YAML plus dotted overrides plus flags."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from motive.errors import UserError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Sampling(_Section):
+    """Which frames of a file are its clip; None takes what the model was made for."""
+
+    frames: int | None = Field(None, ge=1)
+    height: int | None = Field(None, ge=8)
+    width: int | None = Field(None, ge=8)
+    fps: float | None = Field(None, gt=0)
+    mode: Literal["first", "spread"] = "first"
+    fit: Literal["crop", "stretch"] = "crop"
+
+
+class Motion(_Section):
+    """The tracker and the mask's recipe (`motive.motion.masks.motion_mask`)."""
+
+    tracker: str = "dis"
+    mask: Literal["paper", "none"] = "paper"
+    mask_trusted: bool = False
+    static_below: float = Field(0.1, ge=0)
+
+
+class Gradients(_Section):
+    """The objective's point and the projection."""
+
+    timestep: Literal["auto"] | int | tuple[int, ...] = "auto"
+    parameters: str = "*"
+    length_factor: bool = True
+    projection: str = "fastfood"
+    dim: int = Field(512, ge=1)
+
+
+class Selection(_Section):
+    """Votes and how many clips to take."""
+
+    fraction: float = Field(0.10, gt=0, le=1)
+    percentile: float = Field(90.0, ge=0, lt=100)
+
+
+class Compute(_Section):
+    """Where and in which precision the model runs."""
+
+    device: str = "auto"
+    dtype: str = "auto"
+
+
+class RunConfig(_Section):
+    """Everything that a user says about a run.
+
+    clips, queries: a folder or a metadata file of any format in `motive.clips.formats`.
+    media_root: folder below which metadata may name files outside its own folder.
+    model: a diffusers folder, `tiny-wan`, or a hub id.
+    seed: of the shared noise and of the projection.
+    """
+
+    clips: str
+    queries: str
+    media_root: str | None = None
+    model: str
+    seed: int = Field(0, ge=0)
+    sampling: Sampling = Sampling()
+    motion: Motion = Motion()
+    gradients: Gradients = Gradients()
+    selection: Selection = Selection()
+    compute: Compute = Compute()
+
+
+# What may change in a run that exists: the tables take account of it, or do not depend on it.
+CHANGEABLE = ("clips", "queries", "media_root", "selection", "compute.device")
+
+
+def make_config(values: dict[str, Any]) -> RunConfig:
+    """A configuration from nested or dotted names; None means that nothing was said.
+
+    Raises UserError, naming the field, when a value is not of its kind.
+    """
+    tree: dict[str, Any] = {}
+    for name, value in values.items():
+        if value is None:
+            continue
+        *sections, last = name.split(".")
+        node = tree
+        for section in sections:
+            node = node.setdefault(section, {})
+        node[last] = value
+    try:
+        return RunConfig(**tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"][:2])
+        raise UserError(f"the setting {where} is wrong: {first['msg'].lower()}") from None
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted name."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            flat.update(flatten(value, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def refuse_changes(old: RunConfig, new: RunConfig, run: Path) -> None:
+    """Raise UserError, naming the fields, when `new` would need other features than `old`.
+
+    Features of two objectives are never mixed in one run.
+    """
+    before, after = flatten(old.model_dump(mode="json")), flatten(new.model_dump(mode="json"))
+    changed = [
+        f"{name} is {before[name]} there and {after[name]} now"
+        for name in before
+        if before[name] != after[name] and not name.startswith(CHANGEABLE)
+    ]
+    if changed:
+        raise UserError(
+            f"{run} was made with other settings: {'; '.join(changed)}. "
+            "Choose another --out, or the settings of that run"
+        )
+
+
+def parse_overrides(words: list[str]) -> dict[str, Any]:
+    """`selection.fraction=0.2` and the like to values.
+
+    Raises UserError for a word without `=`.
+    """
+    values = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals:
+            raise UserError(f"'{word}' is no override: write it as name=value, as in seed=1")
+        values[name] = yaml.safe_load(text)
+    return values
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The content of a YAML file.
+
+    Raises UserError when there is none or it holds no mapping.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = getattr(error, "strerror", None) or "it is not YAML"
+        raise UserError(f"{path} cannot be read ({reason}): give a run.yaml that motive wrote") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds no settings: give a run.yaml that motive wrote")
+    return content

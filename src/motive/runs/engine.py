@@ -1,0 +1,104 @@
+"""The local engine: a plain loop in this process, with decoding one step ahead."""
+
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from motive.runs.progress import Progress
+from motive.runs.stage import Failure, Stage
+from motive.runs.tables import Row, Table
+
+AHEAD = 2  # clips that are prepared while one is computed
+FLUSH_ROWS, FLUSH_SECONDS = 64, 5.0  # whatever comes first; what is not flushed is done again
+
+
+@dataclass(frozen=True)
+class StageReport:
+    """What one run of a stage did."""
+
+    done: int
+    failed: int
+    seconds: float
+
+
+def run_local(
+    stage: Stage,
+    rows: Iterable[Row],
+    total: int,
+    results: Table,
+    failures: Table,
+    progress: Progress,
+) -> StageReport:
+    """Put every row through the stage; results and failures are committed every few seconds.
+
+    An interruption at any moment loses what came after the last commit and nothing else.
+    """
+    start = time.monotonic()
+    done: list[Row] = []
+    failed: list[Row] = []
+    counts = {"done": 0, "failed": 0}
+
+    def flush() -> None:
+        # Results first: a failure is only ever recorded for a row that has no result.
+        results.append(done)
+        failures.append(failed)
+        done.clear()
+        failed.clear()
+
+    flushed = time.monotonic()
+    if total:
+        stage.open()
+        try:
+            with progress.stage(stage.name, total) as advance:
+                for row, prepared in _prepared_ahead(stage, rows):
+                    outcome = stage.attempt(row, prepared)
+                    if isinstance(outcome, Failure):
+                        failed.append(_failure_row(stage, row, outcome.reason))
+                        counts["failed"] += 1
+                    else:
+                        done.append(outcome)
+                        counts["done"] += 1
+                    advance(str(row.get("file_name", row["key"])))
+                    now = time.monotonic()
+                    if len(done) + len(failed) >= FLUSH_ROWS or now - flushed > FLUSH_SECONDS:
+                        flush()
+                        flushed = now
+        finally:
+            # Also on Ctrl-C: what is done is worth keeping.
+            flush()
+            stage.close()
+        results.tidy()
+        failures.tidy()
+    return StageReport(counts["done"], counts["failed"], time.monotonic() - start)
+
+
+def _failure_row(stage: Stage, row: Row, reason: str) -> Row:
+    return {
+        "key": row["key"],
+        "made_by": stage.fingerprint(),
+        "stage": stage.name,
+        "reason": reason,
+    }
+
+
+def _prepared_ahead(
+    stage: Stage, rows: Iterable[Row]
+) -> Iterator[tuple[Row, Row | Exception]]:
+    """Rows with their prepared form, in order, the next few being prepared in a thread."""
+
+    def prepare(row: Row) -> Row | Exception:
+        try:
+            return stage.prepare(row)
+        except Exception as error:  # handed to `attempt`, which knows what is a clip's fault
+            return error
+
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="prepare") as pool:
+        waiting: list[tuple[Row, Future[Row | Exception]]] = []
+        for row in rows:
+            waiting.append((row, pool.submit(prepare, row)))
+            if len(waiting) > AHEAD:
+                first, future = waiting.pop(0)
+                yield first, future.result()
+        for first, future in waiting:
+            yield first, future.result()

@@ -1,0 +1,66 @@
+"""A stage: typed rows in, typed rows out. It knows nothing of engines or tables."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pyarrow as pa
+
+from motive.errors import ClipError
+from motive.runs.tables import Row
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One row that a stage could not do, and why."""
+
+    key: str
+    reason: str
+
+
+class Stage(ABC):
+    """Work on one clip after another, each independent of the others.
+
+    Made where the run is steered, opened once in each worker (that is when models load), then called
+    with batches of rows. Every row has `key`; the result rows carry the same keys.
+    """
+
+    name: ClassVar[str]
+    table: ClassVar[str]  # where its rows go
+    schema: ClassVar[pa.Schema]
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Equal for stages that give equal rows."""
+
+    def open(self) -> None:  # noqa: B027  (most stages have nothing to load)
+        """Load what the worker needs."""
+
+    def close(self) -> None:  # noqa: B027
+        """Let go of what `open` loaded."""
+
+    def prepare(self, row: Row) -> Row:
+        """The part that may run ahead in another thread (decoding); the default does nothing."""
+        return row
+
+    @abstractmethod
+    def process(self, row: Row) -> Row:
+        """The result for one prepared row. Raises ClipError with the reason when there is none."""
+
+    def __call__(self, rows: list[Row]) -> list[Row | Failure]:
+        """Results in the order of `rows`, a Failure where a clip could not be done."""
+        return [self.attempt(row) for row in rows]
+
+    def attempt(self, row: Row, prepared: Row | Exception | None = None) -> Row | Failure:
+        """One row; every error that is about this row alone becomes a Failure."""
+        try:
+            if isinstance(prepared, Exception):
+                raise prepared
+            result = self.process(self.prepare(row) if prepared is None else prepared)
+        except ClipError as error:
+            return Failure(row["key"], str(error))
+        except (RuntimeError, ValueError, ArithmeticError, LookupError, TypeError) as error:
+            # A bug or a clip that trips a library: the run goes on, and the row says what happened.
+            text = str(error).strip().splitlines()
+            return Failure(row["key"], f"{type(error).__name__}: {text[0] if text else ''}"[:300])
+        return {"key": row["key"], "made_by": self.fingerprint(), **result}

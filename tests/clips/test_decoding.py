@@ -1,0 +1,511 @@
+"""Decoding against a plain PyAV loop, on the real clips and on files made to trip a reader."""
+
+import csv
+import math
+import struct
+import tracemalloc
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from motive.clips import decoding
+from motive.clips.decoding import content_digest, decode_clip
+from motive.clips.sampling import FrameSampler
+from motive.errors import ClipError
+
+EVERYTHING = 10**6  # more frames than any file has
+
+
+def plain_frames(path: Path, limit: int = EVERYTHING) -> tuple[list[float], list[np.ndarray]]:
+    """Times and RGB frames of the largest video stream, as stored: not upright, not resized."""
+    times, frames = [], []
+    with av.open(str(path)) as container:
+        stream = max(container.streams.video, key=lambda s: s.width * s.height)
+        for frame in container.decode(stream):
+            assert frame.pts is not None
+            assert frame.time_base is not None
+            times.append(float(frame.pts * frame.time_base))
+            frames.append(frame.to_rgb().to_ndarray())
+            if len(frames) == limit:
+                break
+    return times, frames
+
+
+def sampler_for(height: int, width: int, **options: object) -> FrameSampler:
+    return FrameSampler(**{"max_frames": EVERYTHING, "height": height, "width": width, **options})  # type: ignore[arg-type]
+
+
+def video(
+    path: Path,
+    frames: list[np.ndarray],
+    *,
+    fps: int = 25,
+    codec: str = "libx264",
+    pix_fmt: str = "yuv444p",
+    times_ms: list[int] | None = None,
+    **options: str,
+) -> Path:
+    """Write frames, at given milliseconds or at a constant rate, nearly without loss."""
+    with av.open(str(path), "w", options=options) as container:
+        stream = container.add_stream(codec, rate=fps)
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = pix_fmt
+        if codec == "libx264":
+            # Every other frame is a B-frame, stored after the frame that it is shown before.
+            params = "bframes=1:b-adapt=0:scenecut=0:weightp=0"
+            stream.options = {"crf": "4", "x264-params": params, "threads": "1"}
+        tick = stream.codec_context.time_base = Fraction(1, 1000 if times_ms else fps)
+        for i, image in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = (times_ms or range(len(frames)))[i], tick
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def numbered(count: int, height: int = 32, width: int = 48) -> list[np.ndarray]:
+    """Frames whose grey tells their number."""
+    return [np.full((height, width, 3), 10 + 3 * i, np.uint8) for i in range(count)]
+
+
+def numbers_of(frames_fhw3: np.ndarray) -> list[int]:
+    means = frames_fhw3.reshape(len(frames_fhw3), -1).mean(1)
+    return [round((m - 10) / 3) for m in means]
+
+
+def noise_video(path: Path, count: int = 60) -> Path:
+    rng = np.random.default_rng(0)
+    frames = [rng.integers(0, 255, (64, 64, 3), np.uint8) for _ in range(count)]
+    return video(path, frames, pix_fmt="yuv420p", movflags="faststart")
+
+
+# --- the real clips
+
+UPRIGHT = {"decord__video_90.mov": 3, "moviepy__fire2.mp4": 2}  # quarter turns, counter-clockwise
+FAILS = {
+    "io__gs-16b-2c-44100hz.mp4": "the file has no video stream",
+    "lerobot__clip_4frames.mp4": "not a readable media file: Invalid data found",
+    "moviepy__result.webm": "the file is empty",
+    "small__AudioVideoInterleave.avi": "no frame can be decoded",
+}
+
+
+def rows(shared: Path) -> list[dict[str, str]]:
+    with (shared / "clips/metadata.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_clip_gives_the_frames_of_a_plain_loop_or_a_true_reason(shared: Path) -> None:
+    failed = {}
+    for row in rows(shared):
+        path = shared / "clips" / row["file_name"]
+        if row["frames"] == "0":
+            with pytest.raises(ClipError) as error:
+                decode_clip(path, sampler_for(64, 64))
+            failed[row["file_name"]] = str(error.value)
+            continue
+        height, width = int(row["height"]), int(row["width"])
+        turns = UPRIGHT.get(row["file_name"], 0)
+        if turns % 2:
+            height, width = width, height
+        # Of its own size, so that nothing is resized and frames must be equal to the last bit.
+        clip = decode_clip(path, sampler_for(height, width, max_frames=5))
+        times, frames = plain_frames(path, 5)
+        assert clip.frames_fhw3.dtype == np.uint8
+        assert np.array_equal(clip.frames_fhw3, [np.rot90(f, turns) for f in frames]), path.name
+        assert len(frames) == min(5, int(row["frames"])), path.name
+        assert (clip.source_height, clip.source_width) == (height, width), path.name
+        assert (clip.codec, row["codec"]) in {("libdav1d", "av1"), (row["codec"],) * 2}, path.name
+        rate = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0
+        assert clip.fps == pytest.approx(rate), path.name
+        assert clip.source_fps == pytest.approx(rate), path.name
+    assert failed.keys() == FAILS.keys()
+    assert all(failed[name].startswith(reason) for name, reason in FAILS.items()), failed
+
+
+def test_the_awkward_clips_and_what_must_come_out(shared: Path) -> None:
+    wanted = {  # frames, upright height and width; a text is the reason of a failure
+        "ball-tracking-live-plot__ball3.mp4": (486, 720, 1280),
+        "datasets__test_video_66x50.mov": (82, 50, 66),
+        "decord__corrupted.mp4": "decoding fails after 28 frames: Invalid data found",
+        "decord__unordered.mov": (4, 50, 50),
+        "decord__video_90.mov": (3, 568, 320),
+        "mmcv__palette.gif": (1, 300, 400),
+        "moviepy__bitmap.mp4": (5, 1, 1),
+        "moviepy__example_mask.mp4": (300, 200, 200),
+        "moviepy__fire2.mp4": (25, 720, 1280),
+        "moviepy__no_duration.webm": (74, 720, 1280),
+        "torchcodec__h264_10bits.mp4": (30, 200, 200),
+        **FAILS,
+    }
+    awkward = {r["file_name"]: int(r["frames"]) for r in rows(shared) if "awkward" in r["notes"]}
+    assert awkward.keys() == wanted.keys()
+    for name, result in wanted.items():
+        if isinstance(result, str):
+            with pytest.raises(ClipError) as error:
+                decode_clip(shared / "clips" / name, sampler_for(16, 16))
+            assert str(error.value).startswith(result)
+        else:
+            clip = decode_clip(shared / "clips" / name, sampler_for(16, 16))
+            assert (len(clip.frames_fhw3), clip.source_height, clip.source_width) == result, name
+            assert len(clip.frames_fhw3) == awkward[name]
+
+
+def test_a_file_that_breaks_counts_only_where_it_is_needed(shared: Path) -> None:
+    path = shared / "clips/decord__corrupted.mp4"
+    frames = plain_frames(path, 25)[1]
+    clip = decode_clip(path, sampler_for(720, 1280, max_frames=25, length_step=4))
+    assert np.array_equal(clip.frames_fhw3, frames)
+    # 28 frames are there, but a model of 29 would take one more if it could.
+    for options in ({"max_frames": 29, "length_step": 4}, {"max_frames": 5, "mode": "spread"}):
+        with pytest.raises(ClipError, match="decoding fails"):
+            decode_clip(path, sampler_for(16, 16, **options))
+
+
+@pytest.mark.parametrize("name", ["decord__video_90.mov", "moviepy__fire2.mp4"])
+def test_rotated_clips_stand_as_another_reader_shows_them(shared: Path, name: str) -> None:
+    ok, bgr = cv2.VideoCapture(str(shared / "clips" / name)).read()
+    assert ok
+    clip = decode_clip(shared / "clips" / name, sampler_for(*bgr.shape[:2], max_frames=1))
+    difference = np.abs(clip.frames_fhw3[0].astype(int) - bgr[..., ::-1])
+    assert difference.mean() < 1
+    turned = np.rot90(clip.frames_fhw3[0], 2)
+    assert np.abs(turned.astype(int) - bgr[..., ::-1]).mean() > 20
+
+
+def test_the_largest_of_several_streams_is_taken(shared: Path) -> None:
+    path = shared / "clips/torchcodec__nasa_13013.mp4"
+    with av.open(str(path)) as container:
+        sizes = [(s.height, s.width) for s in container.streams.video]
+    assert sorted(sizes) == [(180, 320), (270, 480)]
+    clip = decode_clip(path, sampler_for(270, 480, max_frames=2))
+    assert (clip.source_height, clip.source_width) == (270, 480)
+
+
+def test_ten_bits_are_rounded_to_eight(shared: Path) -> None:
+    path = shared / "clips/torchcodec__h264_10bits.mp4"
+    with av.open(str(path)) as container:
+        frame = next(container.decode(video=0))
+        deep = frame.to_ndarray(format="rgb48le")
+    clip = decode_clip(path, sampler_for(200, 200, max_frames=1))
+    assert np.abs(clip.frames_fhw3[0] * 257.0 - deep).max() <= 4 * 257
+
+
+def shown_at(times: list[float], instant: float) -> int:
+    return max(i for i, time in enumerate(times) if time - times[0] <= instant + 1.1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "fps", "count"),
+    [
+        ("cogvideo__1.mp4", 16.0, 33),  # of 8 fps
+        ("datasets__test_video_66x50.mov", 16.0, 20),  # of 60 fps
+        ("io__small.mp4", 16.0, 33),  # of 30 fps
+        ("gymnasium__pendulum.gif", 10.0, 34),  # frames shown from 50 to 500 ms
+        ("ball-tracking-live-plot__ball3.mp4", 41.0, 40),  # frames shown from 24 to 43 ms
+    ],
+)
+def test_resampling_shows_what_a_player_shows(
+    shared: Path, name: str, fps: float, count: int
+) -> None:
+    path = shared / "clips" / name
+    times, frames = plain_frames(path, 100)
+    height, width = frames[0].shape[:2]
+    clip = decode_clip(path, sampler_for(height, width, max_frames=count, fps=fps))
+    shown = [shown_at(times, k / fps) for k in range(count)]
+    assert np.array_equal(clip.frames_fhw3, [frames[i] for i in shown])
+    assert clip.fps == fps
+    nominal = [round(k / fps * (len(times) - 1) / (times[-1] - times[0])) for k in range(count)]
+    if name.startswith(("gymnasium", "ball")):
+        assert shown != nominal  # true times matter here
+
+
+def test_spread_takes_the_whole_file(shared: Path) -> None:
+    path = shared / "clips/gymnasium__pendulum.gif"
+    times, frames = plain_frames(path)
+    instants = np.linspace(0, times[-1] - times[0], 9)
+    expected = [frames[shown_at(times, t)] for t in instants]
+    sampler = sampler_for(500, 500, max_frames=9, mode="spread")
+    clip = decode_clip(path, sampler)
+    assert np.array_equal(clip.frames_fhw3, expected)
+    assert clip.fps == pytest.approx(8 / (times[-1] - times[0]), rel=0.01)
+    # A rate bounds their number; the frames' own rate is what they are shown at.
+    with_rate = decode_clip(path, sampler_for(500, 500, max_frames=9, mode="spread", fps=10.0))
+    assert np.array_equal(with_rate.frames_fhw3, expected)
+    assert with_rate.fps == clip.fps
+
+
+def test_spread_keeps_only_the_chosen_frames_in_memory(tmp_path: Path) -> None:
+    path = video(tmp_path / "a.mp4", numbered(80, 360, 640))
+    frame_bytes = 360 * 640 * 3
+    tracemalloc.start()
+    try:
+        clip = decode_clip(path, sampler_for(360, 640, max_frames=5, mode="spread"))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert numbers_of(clip.frames_fhw3) == [0, 19, 39, 59, 79]
+    # Five kept, five stacked, and what one conversion needs; 80 frames would be 80.
+    assert peak < 14 * frame_bytes
+
+
+def test_decoding_stops_when_the_sampler_has_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = video(tmp_path / "a.mp4", numbered(60))
+    seen: list[float] = []
+    real = decoding._frames
+
+    def counting(path: Path):  # type: ignore[no-untyped-def]
+        for time, name, frame in real(path):
+            seen.append(time)
+            yield time, name, frame
+
+    monkeypatch.setattr(decoding, "_frames", counting)
+    decode_clip(path, sampler_for(32, 48, max_frames=9))
+    assert len(seen) == 9
+
+
+# --- files made to trip a reader
+
+
+def test_variable_frame_rate_uses_true_times(tmp_path: Path) -> None:
+    times = [0, 40, 80, 500, 520, 540, 1000]
+    path = video(tmp_path / "a.mkv", numbered(7), times_ms=times)
+    clip = decode_clip(path, sampler_for(32, 48, fps=10.0))
+    assert numbers_of(clip.frames_fhw3) == [0, 2, 2, 2, 2, 3, 5, 5, 5, 5, 6]
+    assert clip.source_fps == pytest.approx(6.0)
+    own = decode_clip(path, sampler_for(32, 48))
+    assert numbers_of(own.frames_fhw3) == list(range(7))
+
+
+def test_times_that_do_not_begin_at_zero(tmp_path: Path) -> None:
+    path = video(tmp_path / "a.mkv", numbered(5), times_ms=[700, 800, 900, 1000, 1100])
+    clip = decode_clip(path, sampler_for(32, 48, fps=20.0))
+    assert numbers_of(clip.frames_fhw3) == [0, 0, 1, 1, 2, 2, 3, 3, 4]
+
+
+def test_frames_come_in_presentation_order(tmp_path: Path) -> None:
+    path = video(tmp_path / "a.mp4", numbered(30))
+    with av.open(str(path)) as container:
+        stored = [p.pts for p in container.demux(video=0) if p.pts is not None]
+    assert stored != sorted(stored)
+    clip = decode_clip(path, sampler_for(32, 48))
+    assert numbers_of(clip.frames_fhw3) == list(range(30))
+
+
+# The mp4 track header's matrix (a, b, c, d) for what a phone writes, and numpy's turns for it.
+TURNS = {
+    "upright": ((1, 0, 0, 1), 0),
+    "90 clockwise": ((0, 1, -1, 0), 3),
+    "180": ((-1, 0, 0, -1), 2),
+    "270 clockwise": ((0, -1, 1, 0), 1),
+}
+
+
+@pytest.mark.parametrize("turn", TURNS)
+def test_rotation_metadata_is_honoured(tmp_path: Path, turn: str) -> None:
+    corner = np.zeros((32, 48, 3), np.uint8)
+    corner[:16, :24] = (255, 0, 0)
+    corner[16:, :24] = (0, 0, 255)
+    path = video(tmp_path / "a.mp4", [corner] * 3)
+    raw = plain_frames(path)[1]
+    (a, b, c, d), quarter_turns = TURNS[turn]
+    content = bytearray(path.read_bytes())
+    matrix = content.index(b"tkhd") + 4 + 4 + 20 + 8 + 8
+    one = 1 << 16
+    content[matrix : matrix + 36] = struct.pack(
+        ">9i", a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30
+    )
+    path.write_bytes(content)
+    expected = np.rot90(raw[0], quarter_turns)
+    height, width = expected.shape[:2]
+    clip = decode_clip(path, sampler_for(height, width))
+    assert np.array_equal(clip.frames_fhw3[0], expected)
+    assert (clip.source_height, clip.source_width) == (height, width)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_a_truncated_file_is_said_to_be_broken(tmp_path: Path, share: float) -> None:
+    content = noise_video(tmp_path / "whole.mp4").read_bytes()
+    assert content.index(b"moov") < content.index(b"mdat")
+    path = tmp_path / "cut.mp4"
+    path.write_bytes(content[: int(share * len(content))])
+    for options in ({"mode": "spread", "max_frames": 9}, {}):
+        with pytest.raises(ClipError, match="decoding fails"):
+            decode_clip(path, sampler_for(64, 64, **options))
+    # What comes before the break is enough for a short clip.
+    assert len(decode_clip(path, sampler_for(64, 64, max_frames=9)).frames_fhw3) == 9
+
+
+def test_a_codec_that_nobody_knows(tmp_path: Path) -> None:
+    path = video(tmp_path / "a.mp4", numbered(5))
+    content = path.read_bytes()
+    assert content.count(b"avc1") >= 1
+    path.write_bytes(content.replace(b"avc1", b"zzzz"))
+    with pytest.raises(ClipError, match="an unknown codec or a damaged header"):
+        decode_clip(path, sampler_for(16, 16))
+
+
+def test_a_file_without_its_index_is_no_media_file(tmp_path: Path) -> None:
+    path = video(tmp_path / "a.mp4", numbered(20))
+    content = path.read_bytes()
+    path.write_bytes(content[: content.index(b"moov")])  # it comes last here
+    with pytest.raises(ClipError, match="not a readable media file"):
+        decode_clip(path, sampler_for(16, 16))
+
+
+def text_file(folder: Path) -> Path:
+    path = folder / "a.mp4"
+    path.write_text("version https://git-lfs.github.com/spec/v1\n" * 20)
+    return path
+
+
+def empty_file(folder: Path) -> Path:
+    (folder / "a.mp4").touch()
+    return folder / "a.mp4"
+
+
+def missing_file(folder: Path) -> Path:
+    return folder / "a.mp4"
+
+
+def folder_of_that_name(folder: Path) -> Path:
+    (folder / "a.mp4").mkdir()
+    return folder / "a.mp4"
+
+
+def sound_only(folder: Path) -> Path:
+    path = folder / "a.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=44100)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 2048), np.float32), "fltp", "mono")
+        frame.sample_rate = 44100
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (text_file, "not a readable media file: Invalid data found"),
+        (empty_file, "the file is empty"),
+        (missing_file, "cannot be read: No such file or directory"),
+        (folder_of_that_name, "not a readable media file"),
+        (sound_only, "the file has no video stream"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["first", "spread"])
+def test_what_is_no_clip_gives_its_reason(
+    tmp_path: Path, make: Callable[[Path], Path], reason: str, mode: str
+) -> None:
+    with pytest.raises(ClipError) as error:
+        decode_clip(make(tmp_path), sampler_for(16, 16, mode=mode))
+    assert str(error.value).startswith(reason)
+    assert str(tmp_path) not in str(error.value)
+
+
+def test_too_few_frames_for_the_model(tmp_path: Path) -> None:
+    path = video(tmp_path / "a.mp4", numbered(7))
+    with pytest.raises(ClipError, match="only 7 frames, the model needs 8"):
+        decode_clip(path, sampler_for(16, 16, length_step=4, length_offset=8))
+
+
+def test_frames_too_large_to_be_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = video(tmp_path / "a.mp4", numbered(2, 32, 48))
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 32 * 48 - 1)
+    with pytest.raises(ClipError, match="48×32 pixels are too large"):
+        decode_clip(path, sampler_for(16, 16))
+
+
+def test_a_strip_is_refused_before_it_is_blown_up(tmp_path: Path) -> None:
+    # To fill 832 pixels of width, 2 × 2048 would become 832 × 851,968 before the middle is cut out.
+    path = video(tmp_path / "a.mkv", [np.zeros((2048, 2, 3), np.uint8)] * 2, codec="ffv1",
+                 pix_fmt="bgr0")  # fmt: skip
+    with pytest.raises(ClipError, match="2×2048 pixels are too narrow"):
+        decode_clip(path, sampler_for(480, 832))
+    assert decode_clip(path, sampler_for(480, 832, fit="stretch")).frames_fhw3.shape[1:3] == (
+        480,
+        832,
+    )
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 7), (33, 51), (231, 540), (2, 2)])
+@pytest.mark.parametrize("fit", ["crop", "stretch"])
+def test_odd_sizes_are_brought_to_the_wanted_one(
+    tmp_path: Path, height: int, width: int, fit: str
+) -> None:
+    frames = [np.full((height, width, 3), 90 * i, np.uint8) for i in range(3)]
+    path = video(tmp_path / "a.mkv", frames, codec="ffv1", pix_fmt="bgr0")
+    clip = decode_clip(path, sampler_for(32, 48, fit=fit))
+    assert clip.frames_fhw3.shape == (3, 32, 48, 3)
+    assert (clip.source_height, clip.source_width) == (height, width)
+    for i, frame in enumerate(clip.frames_fhw3):
+        assert (frame == 90 * i).all()
+
+
+def test_crop_keeps_the_aspect_and_the_middle_and_stretch_keeps_the_edges(tmp_path: Path) -> None:
+    # A wide picture with a disc in its middle and bright margins.
+    y, x = np.mgrid[:60, :120]
+    image = np.zeros((60, 120, 3), np.uint8)
+    image[(x - 59.5) ** 2 + (y - 29.5) ** 2 < 400] = (0, 255, 0)
+    image[:, :20] = image[:, 100:] = 255
+    path = video(tmp_path / "a.mkv", [image], codec="ffv1", pix_fmt="bgr0")
+
+    def box(mask: np.ndarray) -> tuple[int, int]:
+        rows, columns = np.nonzero(mask)
+        return int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1
+
+    cropped = decode_clip(path, sampler_for(30, 30)).frames_fhw3[0]
+    assert box(cropped[..., 1] > 128) == (20, 20)
+    assert (cropped[..., 0] < 60).all()  # the margins are cut off on both sides
+    stretched = decode_clip(path, sampler_for(30, 30, fit="stretch")).frames_fhw3[0]
+    assert box((stretched[..., 1] > 128) & (stretched[..., 0] < 60)) == (20, 10)
+    assert (stretched[:, [0, -1]] == 255).all()
+    # The picture's middle stays in the middle.
+    for image in (cropped, stretched):
+        assert np.abs(image.astype(int) - image[:, ::-1]).max() <= 2
+
+
+def test_shrinking_averages_and_does_not_alias(tmp_path: Path) -> None:
+    checks = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)[..., None].repeat(3, 2)
+    path = video(tmp_path / "a.mkv", [checks], codec="ffv1", pix_fmt="bgr0")
+    small = decode_clip(path, sampler_for(16, 16)).frames_fhw3
+    assert np.abs(small.astype(int) - 127).max() <= 1
+
+
+def test_a_gif_is_composed_from_its_patches(tmp_path: Path) -> None:
+    frames = []
+    for i in range(6):  # a small square walks; a gif stores only what changed
+        image = np.zeros((40, 40, 3), np.uint8)
+        image[10:20, 5 * i : 5 * i + 10] = 255
+        frames.append(image)
+    path = video(tmp_path / "a.gif", frames, codec="gif", pix_fmt="rgb8", fps=10)
+    clip = decode_clip(path, sampler_for(40, 40))
+    assert np.array_equal(clip.frames_fhw3 > 128, np.array(frames) > 128)
+    assert (clip.codec, clip.fps) == ("gif", pytest.approx(10.0))
+
+
+def test_the_digest_is_of_the_bytes(tmp_path: Path) -> None:
+    for name, content in (("a.mp4", b"x"), ("b.mov", b"x"), ("c.mp4", b"y")):
+        (tmp_path / name).write_bytes(content)
+    a, b, c = (content_digest(tmp_path / name) for name in ("a.mp4", "b.mov", "c.mp4"))
+    assert a == b != c
+    assert len(a) == 32
+    with pytest.raises(ClipError, match="cannot be read: No such file"):
+        content_digest(tmp_path / "d.mp4")
+    with pytest.raises(ClipError, match="cannot be read: Is a directory"):
+        content_digest(tmp_path)
+
+
+def test_two_decodings_are_equal(tmp_path: Path) -> None:
+    path = noise_video(tmp_path / "a.mp4", 20)
+    one, two = (decode_clip(path, sampler_for(24, 24)) for _ in range(2))
+    assert np.array_equal(one.frames_fhw3, two.frames_fhw3)
+    assert math.isclose(one.fps, 25.0)

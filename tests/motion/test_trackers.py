@@ -1,0 +1,20 @@
+"""Trackers by name."""
+
+import pytest
+
+from motive.errors import UserError
+from motive.motion.dis import DisTracker
+from motive.motion.trackers import make_tracker
+
+
+def test_dis_by_name() -> None:
+    assert isinstance(make_tracker("dis"), DisTracker)
+
+
+@pytest.mark.parametrize("name", ["farneback", "", "DIS", "dis "])
+def test_an_unknown_tracker_is_refused_with_what_to_use(name: str) -> None:
+    with pytest.raises(UserError) as error:
+        make_tracker(name)
+    assert f"'{name}'" in str(error.value)
+    assert "dis" in str(error.value).split(":")[-1]
+    assert ". " not in str(error.value)
