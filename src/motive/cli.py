@@ -60,6 +60,7 @@ def curate(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="CPU threads of the model.")] = None,
     quiet: Quiet = False,
 ) -> None:
     """Rank clips by the motion they teach and select the best, in one go."""
@@ -87,6 +88,7 @@ def curate(
         "selection.percentile": percentile,
         "compute.device": device,
         "compute.dtype": dtype,
+        "compute.threads": threads,
     }
     from motive.pipeline import Run
     from motive.runs.config import make_config

@@ -82,6 +82,8 @@ def _one_run(path: Path, seed: int, progress: Progress) -> Run:
         queries=str(data / "queries" / "metadata.csv"),
         model=MODEL,
         seed=seed,
+        # For a model this small a second thread costs more in waiting than it computes.
+        compute__threads=1,
         progress=progress,
     )
     run.curate()

@@ -35,6 +35,10 @@ class Plan:
     @cached_property
     def backbone(self) -> "Backbone":
         compute = self.config.compute
+        if compute.threads is not None:
+            import torch
+
+            torch.set_num_threads(compute.threads)
         return load_backbone(self.source, dtype=compute.dtype, device=compute.device)
 
     @cached_property

@@ -69,13 +69,16 @@ class SignFold:
         self.seed = seed
         self.accumulators = accumulators
         self.period = largest_prime(accumulators)
+        self._streams: dict[
+            str, int
+        ] = {}  # a name's key, kept: hashing it is slow between gradients
         self._sum = np.zeros(self.period, dtype=np.float64)
         self._device_sums: dict[torch.device, torch.Tensor] = {}
         self._device_checks: list[tuple[str, torch.Tensor]] = []
 
     @property
     def nbytes(self) -> int:
-        """Bytes held between two calls of `add`."""
+        """Bytes of the sums held between two calls of `add`."""
         on_devices = sum(total.nbytes for total in self._device_sums.values())
         return self._sum.nbytes + on_devices
 
@@ -96,7 +99,9 @@ class SignFold:
         """
         if gradient.numel() == 0:
             return
-        stream = key(self.seed, "fold", name)
+        stream = self._streams.get(name)
+        if stream is None:
+            stream = self._streams[name] = key(self.seed, "fold", name)
         if gradient.device.type != "cpu":
             self._add_on_device(name, gradient, stream)
         elif not self._add_on_cpu(gradient, stream):
@@ -118,31 +123,42 @@ class SignFold:
             total[: self.period] += device_sum.cpu().numpy()
         return total
 
+    # After a gradient has gone through the caches the interpreter's own data is no longer in them, and
+    # every operation costs some 20 microseconds: the common case below has few of them.
+
     def _add_on_cpu(self, gradient: torch.Tensor, stream: int) -> bool:
         """Whether all sums are finite."""
-        in_place = gradient.dtype in (torch.float32, torch.bfloat16) and gradient.is_contiguous()
         partial = np.zeros(min(self.period, gradient.numel()), dtype=np.float32)
-        offset = stream % self.period
-
-        def fold_piece(words: npt.NDArray[Any], first_lap: int, last: bool) -> bool:
-            def fold_strip(lo: int, hi: int) -> bool:
-                _fold_strip(partial, lo, hi, words, first_lap, np.uint64(stream), self.period)
-                return not last or _flush_strip(self._sum, offset, partial, lo, hi)
-
-            return _over_strips(fold_strip, partial.size, work=words.size)
-
+        if gradient.dtype is not torch.float16 and gradient.is_contiguous():
+            return self._fold_piece(partial, _words(gradient), 0, stream, last=True)
         finite = True
-        for first_lap, piece in _pieces(gradient, self.period, in_place):
+        for first_lap, piece in _pieces(gradient, self.period):
             last = first_lap * self.period + piece.numel() == gradient.numel()
-            finite &= fold_piece(_words(piece), first_lap, last)
+            finite = self._fold_piece(partial, _words(piece), first_lap, stream, last)
         return finite
+
+    def _fold_piece(
+        self,
+        partial: npt.NDArray[np.float32],
+        words: npt.NDArray[Any],
+        first_lap: int,
+        stream: int,
+        last: bool,
+    ) -> bool:
+        total, m, stream_64 = self._sum, self.period, np.uint64(stream)
+        offset = stream % m
+
+        def fold_strip(lo: int, hi: int) -> bool:
+            return _fold_strip(total, offset, partial, lo, hi, words, first_lap, stream_64, m, last)
+
+        return _over_strips(fold_strip, partial.size, work=words.size)
 
     def _add_on_device(self, name: str, gradient: torch.Tensor, stream: int) -> None:
         device = gradient.device
         partial = torch.zeros(
             min(self.period, gradient.numel()), dtype=torch.float32, device=device
         )
-        for first_lap, piece in _pieces(gradient, self.period, in_place=False):
+        for first_lap, piece in _pieces(gradient, self.period):
             signed = _signed(piece.float(), first_lap, stream, self.period)
             for lap in signed.split(self.period):
                 partial[: lap.numel()] += lap
@@ -173,17 +189,12 @@ def _not_finite(name: str) -> ClipError:
     return ClipError(f"the gradient of parameter {name} holds NaN or Inf, or overflows float32")
 
 
-def _pieces(
-    gradient: torch.Tensor, period: int, in_place: bool
-) -> Iterator[tuple[int, torch.Tensor]]:
+def _pieces(gradient: torch.Tensor, period: int) -> Iterator[tuple[int, torch.Tensor]]:
     """The gradient's numbers in row-major order, as (first lap, flat contiguous piece).
 
-    Whole if it can be read in place; otherwise a few laps at a time, so that a large gradient is
-    not copied as a whole for the sake of its strides or its type.
+    A few laps at a time, so that a large gradient is not copied as a whole for the sake of its
+    strides or its type.
     """
-    if in_place:
-        yield 0, gradient.view(-1)
-        return
     rows = gradient.reshape(1) if gradient.dim() == 0 else gradient
     row_size = rows[0].numel()
     for first_lap in range(0, -(-gradient.numel() // period), _PIECE_LAPS):
@@ -195,11 +206,11 @@ def _pieces(
         yield first_lap, piece.contiguous()
 
 
-def _words(piece: torch.Tensor) -> npt.NDArray[Any]:
-    """The bits of a flat tensor: of bfloat16 (half a float32) as uint16, of others as float32."""
-    if piece.dtype == torch.bfloat16:
-        return piece.view(torch.int16).numpy().view(np.uint16)
-    return piece.float().numpy().view(np.uint32)
+def _words(gradient: torch.Tensor) -> npt.NDArray[Any]:
+    """The bits, flat: of bfloat16 (the upper half of a float32) as int16, of others as uint32."""
+    if gradient.dtype is torch.bfloat16:
+        return gradient.view(torch.int16).numpy().reshape(-1)
+    return gradient.float().numpy().reshape(-1).view(np.uint32)
 
 
 # The CPU kernel -----------------------------------------------------------------------------------
@@ -279,11 +290,28 @@ def _add_part_of_block(partial, j, end, words, i, bits):  # type: ignore[no-unty
         partial[j + lane] += value.view(np.float32)
 
 
+@njit(inline="always")
+def _flush(total, offset, partial, lo, hi):  # type: ignore[no-untyped-def]
+    """total[(offset + j) mod m] += partial[j] for lo <= j < hi; whether all those are finite."""
+    m = np.uint64(total.size)
+    wrap = min(max(m - offset, lo), hi)
+    finite = True
+    for j in range(lo, wrap):
+        total[offset + j] += partial[j]
+        finite &= abs(partial[j]) < np.inf
+    for j in range(wrap, hi):
+        total[offset + j - m] += partial[j]
+        finite &= abs(partial[j]) < np.inf
+    return finite
+
+
 @njit(nogil=True, cache=True)
-def _fold_strip(partial, lo, hi, words, first_lap, stream, period):  # type: ignore[no-untyped-def]
+def _fold_strip(  # type: ignore[no-untyped-def]
+    total, offset, partial, lo, hi, words, first_lap, stream, period, last
+):
     """Add all laps in `words`, which starts with lap `first_lap`, to partial[lo:hi].
 
-    lo is a multiple of 64. Unsigned indices throughout: numba then leaves out the test for negative
+    If these are the last, add that to the total; whether all sums are then finite. lo is a multiple of 64. Unsigned indices throughout: numba then leaves out the test for negative
     ones. Four laps go together so that a stretch of `partial`, which as a whole fills much of the
     second-level cache, is fetched once for four; each accumulator still meets its laps in order.
     The next four are prefetched: a strip is too short a run for the processor to foresee.
@@ -322,21 +350,7 @@ def _fold_strip(partial, lo, hi, words, first_lap, stream, period):  # type: ign
                 _add_part_of_block(partial, j, end, words, start + j, _hash(stream, c))
             lap += one
             start += m
-
-
-@njit(nogil=True, cache=True)
-def _flush_strip(total, offset, partial, lo, hi):  # type: ignore[no-untyped-def]
-    """total[(offset + j) mod m] += partial[j] for lo <= j < hi; whether all those are finite."""
-    lo, hi, offset, m = np.uint64(lo), np.uint64(hi), np.uint64(offset), np.uint64(total.size)
-    wrap = min(max(m - offset, lo), hi)
-    finite = True
-    for j in range(lo, wrap):
-        total[offset + j] += partial[j]
-        finite &= abs(partial[j]) < np.inf
-    for j in range(wrap, hi):
-        total[offset + j - m] += partial[j]
-        finite &= abs(partial[j]) < np.inf
-    return finite
+    return not last or _flush(total, np.uint64(offset), partial, lo, hi)
 
 
 # Threads ------------------------------------------------------------------------------------------
@@ -365,7 +379,7 @@ def _over_strips(task: Callable[[int, int], bool], length: int, work: int) -> bo
     result: an accumulator belongs to one strip, and its sum is made in the order of the laps.
     """
     if work < _PARALLEL_FROM:
-        return bool(task(0, length))
+        return task(0, length)
     threads = torch.get_num_threads()
     # Two strips for each thread: one may lag, and what a strip prefetches fits beside its sums.
     blocks = -(-length // BLOCK)
@@ -379,7 +393,7 @@ def _over_strips(task: Callable[[int, int], bool], length: int, work: int) -> bo
                 lo, hi = waiting.popleft()
             except IndexError:
                 return good
-            good &= bool(task(lo, hi))
+            good &= task(lo, hi)
 
     helpers = [_pool(threads - 1).submit(work_off) for _ in range(min(threads, len(waiting)) - 1)]
     good = work_off()

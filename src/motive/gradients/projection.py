@@ -119,7 +119,7 @@ class _StreamedProjection(ABC):
             raise ValueError(f"{name!r} is not one of the {len(self._shapes)} parameters projected")
         if name not in missing:
             raise ValueError(f"the gradient of {name!r} was added before")
-        if tuple(gradient.shape) != self._shapes[name]:
+        if gradient.shape != self._shapes[name]:
             raise ValueError(
                 f"the gradient of {name!r} has shape {tuple(gradient.shape)}, "
                 f"not {self._shapes[name]}"
@@ -131,7 +131,7 @@ class _StreamedProjection(ABC):
             )
         missing.remove(name)
         try:
-            self._take(name, gradient.detach())
+            self._take(name, gradient.detach() if gradient.requires_grad else gradient)
         except ClipError:
             self._missing = None
             raise

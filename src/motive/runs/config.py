@@ -51,10 +51,11 @@ class Selection(_Section):
 
 
 class Compute(_Section):
-    """Where and in which precision the model runs."""
+    """Where and in which precision the model runs; `threads` of the CPU, None for torch's choice."""
 
     device: str = "auto"
     dtype: str = "auto"
+    threads: int | None = Field(None, ge=1)
 
 
 class RunConfig(_Section):
@@ -79,7 +80,7 @@ class RunConfig(_Section):
 
 
 # What may change in a run that exists: the tables take account of it, or do not depend on it.
-CHANGEABLE = ("clips", "queries", "media_root", "selection", "compute.device")
+CHANGEABLE = ("clips", "queries", "media_root", "selection", "compute.device", "compute.threads")
 
 
 def make_config(values: dict[str, Any]) -> RunConfig:
