@@ -146,6 +146,7 @@ def in_python(words: Sequence[object], *, threads: int = 1, timeout: float = 300
         text=True,
         timeout=timeout,
         check=False,
-        env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+        # Threads that spin while they wait take the other processes' cores from them.
+        env={**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"},
     )
     return Outcome(done.returncode, done.stdout, done.stderr)

@@ -46,13 +46,16 @@ def versions(run: Path) -> dict[str, int]:
 def rows(run: Path, table: str) -> list[dict[str, Any]]:
     """The rows of a table; lists of numbers as numpy arrays."""
     found = tables(run)[table].to_table()
-    columns = {
-        name: [np.asarray(v) for v in found[name].to_pylist()]
-        if pa.types.is_list(found.schema.field(name).type)
-        else found[name].to_pylist()
-        for name in found.column_names
-    }
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values())]  # noqa: B905
+    columns = []
+    for column in found.columns:
+        values: Any = column.to_pylist()
+        if pa.types.is_list(column.type):
+            dtype = column.type.value_type.to_pandas_dtype()
+            values = [np.asarray(value, dtype) for value in values]
+        columns.append(values)
+    return [
+        dict(zip(found.column_names, values, strict=True)) for values in zip(*columns, strict=True)
+    ]
 
 
 def features(run: Path) -> dict[str, np.ndarray]:

@@ -97,7 +97,7 @@ def _download(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=[f"**/{p}" for p in _WEIGHTS]))
+        return Path(snapshot_download(name, allow_patterns=list(_WEIGHTS)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
@@ -108,7 +108,7 @@ def _download(name: str) -> Path:
 
 def _read_json(file: Path) -> dict[str, object]:
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(
             f"{file} cannot be read as JSON ({error}): download the model again"

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKLWan, WanPipeline, WanTransformer3DModel
+from safetensors import SafetensorError
 from transformers import AutoTokenizer, UMT5EncoderModel
 from transformers.utils import logging as transformers_logging
 
@@ -152,18 +153,38 @@ class WanBackbone(Backbone):
 
 
 def _load(cls: Any, source: ModelSource, component: str, dtype: torch.dtype | None) -> Any:
-    """`from_pretrained` of one component, safetensors only, with a user's sentence when it fails."""
-    options: dict[str, object] = {} if dtype is None else {"use_safetensors": True}
+    """`from_pretrained` of one component, safetensors only, with a user's sentence when it fails.
+
+    dtype: of the weights; None for a component without weights.
+    """
+    again = "download or save the model again"
+    folder = source.path / component
+    if not folder.is_dir():
+        raise UserError(f"{source.name} has no folder {component}: {again}")
+    options: dict[str, object] = {}
     if dtype is not None:
         is_diffusers = cls.__module__.startswith("diffusers")
+        options = {"use_safetensors": True, "output_loading_info": True}
         options["torch_dtype" if is_diffusers else "dtype"] = dtype
     # Progress is the stage's to show; a second bar for a few weight files only tears it.
     transformers_logging.disable_progress_bar()
     try:
-        return cls.from_pretrained(source.path / component, **options)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        loaded = cls.from_pretrained(folder, **options)
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"the {component} of {source.name} cannot be loaded ({reason}): "
-            "download or save the model again"
+            f"the {component} of {source.name} cannot be loaded ({reason}): {again}"
         ) from None
+    if dtype is None:
+        return loaded
+    model, info = loaded
+    # Both libraries would go on with random numbers. A weight that shares a loaded one's memory is there.
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    there = {id(p) for name, p in parameters.items() if name not in info["missing_keys"]}
+    missing = sorted(n for n in info["missing_keys"] if id(parameters.get(n)) not in there)
+    if missing:
+        raise UserError(
+            f"the {component} of {source.name} lacks {len(missing)} of its weights, "
+            f"such as {missing[0]}: {again}"
+        )
+    return model

@@ -90,11 +90,13 @@ def decode_clip(path: Path, sampler: FrameSampler) -> DecodedClip:
     if len(chosen) == 0 or source is None:
         raise ClipError(f"only {len(times)} frames, the model needs {sampler.length_offset}")
     span = times[chosen[-1]] - times[chosen[0]]
-    # A frame that is shown for long repeats: then the times of the frames do not tell the rate.
-    resampled = sampler.fps and sampler.mode == "first" and len(chosen) > 1
+    fps = _rate(len(chosen), span)
+    if sampler.fps is not None and sampler.mode == "first" and len(chosen) > 1:
+        # A frame that is shown for long repeats: the frames' own times do not tell the rate.
+        fps = sampler.fps
     return DecodedClip(
         frames_fhw3=np.stack([resized[i] for i in chosen]),
-        fps=sampler.fps if resampled else _rate(len(chosen), span),
+        fps=fps,
         source_fps=_rate(len(times), times[-1] - times[0]),
         source_height=source[0],
         source_width=source[1],

@@ -9,8 +9,8 @@ The first m coordinates are lap 0, the next m lap 1, and so on: i = lap . m + j.
 gives the signs of a block of 64 neighbours of one lap: the sign of i is bit j mod 64 of
 `hash64(k, lap . ceil(m / 64) + floor(j / 64))`, 1 being minus. Nothing is stored but the sums.
 
-Unbiased: with F the fold, <Fx, Fy> - <x, y> = sum of s_i s_k x_i y_k over pairs i != k that share
-an accumulator, and E[s_i s_k] = 0. Its variance is the sum of (x_i y_k + x_k y_i)^2 over unordered
+Unbiased: with F the fold, <Fx, Fy> - <x, y> = sum of s_i s_l x_i y_l over pairs i != l that share
+an accumulator, and E[s_i s_l] = 0. Its variance is the sum of (x_i y_l + x_l y_i)^2 over unordered
 such pairs; for coordinates that are spread over the accumulators, about (1 + rho^2)/m of
 |x|^2 |y|^2, against (1 + rho^2)/dim for the projection that follows.
 
@@ -69,9 +69,7 @@ class SignFold:
         self.seed = seed
         self.accumulators = accumulators
         self.period = largest_prime(accumulators)
-        self._streams: dict[
-            str, int
-        ] = {}  # a name's key, kept: hashing it is slow between gradients
+        self._streams: dict[str, int] = {}  # the names' keys, hashed once
         self._sum = np.zeros(self.period, dtype=np.float64)
         self._device_sums: dict[torch.device, torch.Tensor] = {}
         self._device_checks: list[tuple[str, torch.Tensor]] = []
@@ -123,8 +121,8 @@ class SignFold:
             total[: self.period] += device_sum.cpu().numpy()
         return total
 
-    # After a gradient has gone through the caches the interpreter's own data is no longer in them, and
-    # every operation costs some 20 microseconds: the common case below has few of them.
+    # A gradient that has gone through the caches leaves none of the interpreter's own data in them,
+    # and every operation then costs some 20 microseconds: the common case below has few.
 
     def _add_on_cpu(self, gradient: torch.Tensor, stream: int) -> bool:
         """Whether all sums are finite."""
@@ -178,11 +176,8 @@ class SignFold:
 
 def largest_prime(limit: int) -> int:
     """The largest prime <= limit, for limit >= 2 (65,521 for 65,536)."""
-    return next(
-        n
-        for n in range(limit, 1, -1)
-        if all(n % divisor for divisor in range(2, math.isqrt(n) + 1))
-    )
+    numbers = range(limit, 1, -1)
+    return next(n for n in numbers if all(n % d for d in range(2, math.isqrt(n) + 1)))
 
 
 def _not_finite(name: str) -> ClipError:
@@ -311,7 +306,9 @@ def _fold_strip(  # type: ignore[no-untyped-def]
 ):
     """Add all laps in `words`, which starts with lap `first_lap`, to partial[lo:hi].
 
-    If these are the last, add that to the total; whether all sums are then finite. lo is a multiple of 64. Unsigned indices throughout: numba then leaves out the test for negative
+    If these are the last, add that to the total; whether all sums are then finite.
+
+    lo is a multiple of 64. Unsigned indices throughout: numba then leaves out the test for negative
     ones. Four laps go together so that a stretch of `partial`, which as a whole fills much of the
     second-level cache, is fetched once for four; each accumulator still meets its laps in order.
     The next four are prefetched: a strip is too short a run for the processor to foresee.

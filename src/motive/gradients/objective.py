@@ -76,6 +76,6 @@ def require_same(mine: Objective, other: Objective, *, mine_is: str, other_is: s
             f"{k} is {a} for {mine_is} and {b} for {other_is}" for k, (a, b) in different.items()
         )
         raise UserError(
-            f"features of different objectives cannot be compared: {fields}. "
-            "Compute both with the same settings"
+            f"features of different objectives cannot be compared ({fields}): "
+            "compute both with the same settings"
         )

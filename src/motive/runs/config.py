@@ -10,7 +10,7 @@ from motive.errors import UserError
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Sampling(_Section):
@@ -89,13 +89,17 @@ def make_config(values: dict[str, Any]) -> RunConfig:
     Raises UserError, naming the field, when a value is not of its kind.
     """
     tree: dict[str, Any] = {}
-    for name, value in values.items():
+    for name, value in flatten(values).items():
         if value is None:
             continue
         *sections, last = name.split(".")
         node = tree
         for section in sections:
             node = node.setdefault(section, {})
+            if not isinstance(node, dict):
+                raise UserError(f"the setting {name} is wrong: {section} is no section")
+        if isinstance(node.get(last), dict):
+            raise UserError(f"the setting {name} is wrong: {last} is a section, name what is in it")
         node[last] = value
     try:
         return RunConfig(**tree)
@@ -129,22 +133,26 @@ def refuse_changes(old: RunConfig, new: RunConfig, run: Path) -> None:
     ]
     if changed:
         raise UserError(
-            f"{run} was made with other settings: {'; '.join(changed)}. "
-            "Choose another --out, or the settings of that run"
+            f"{run} was made with other settings ({'; '.join(changed)}): "
+            "choose another --out, or the settings of that run"
         )
 
 
 def parse_overrides(words: list[str]) -> dict[str, Any]:
     """`selection.fraction=0.2` and the like to values.
 
-    Raises UserError for a word without `=`.
+    Raises UserError for a word without a name or a value.
     """
     values = {}
     for word in words:
         name, equals, text = word.partition("=")
-        if not equals:
+        try:
+            value = yaml.safe_load(text) if name and equals else None
+        except yaml.YAMLError:
+            value = None
+        if value is None:
             raise UserError(f"'{word}' is no override: write it as name=value, as in seed=1")
-        values[name] = yaml.safe_load(text)
+        values[name] = value
     return values
 
 
@@ -154,7 +162,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises UserError when there is none or it holds no mapping.
     """
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = getattr(error, "strerror", None) or "it is not YAML"
         raise UserError(f"{path} cannot be read ({reason}): give a run.yaml that motive wrote") from None

@@ -40,11 +40,13 @@ def run_local(
     counts = {"done": 0, "failed": 0}
 
     def flush() -> None:
-        # Results first: a failure is only ever recorded for a row that has no result.
-        results.append(done)
-        failures.append(failed)
+        # Taken out before they are written: what an error or Ctrl-C stops is done again, never twice
+        # in the table.
+        now_done, now_failed = done[:], failed[:]
         done.clear()
         failed.clear()
+        results.append(now_done)
+        failures.append(now_failed)
 
     flushed = time.monotonic()
     if total:
@@ -66,8 +68,10 @@ def run_local(
                         flushed = now
         finally:
             # Also on Ctrl-C: what is done is worth keeping.
-            flush()
-            stage.close()
+            try:
+                flush()
+            finally:
+                stage.close()
         results.tidy()
         failures.tidy()
     return StageReport(counts["done"], counts["failed"], time.monotonic() - start)

@@ -31,12 +31,13 @@ def versions() -> dict[str, str]:
 def revision() -> str | None:
     """The git revision of a source checkout; None for an installed package."""
     here = Path(__file__).resolve().parent
-    command = ["git", "-C", str(here), "rev-parse", "HEAD"]
+    # Asked for this very file too: an environment may lie inside somebody else's checkout.
+    command = ["git", "-C", str(here), "rev-parse", "HEAD", f"HEAD:./{Path(__file__).name}"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return answer.stdout.strip() if answer.returncode == 0 else None
+    return answer.stdout.split()[0] if answer.returncode == 0 else None
 
 
 def now() -> str:
