@@ -27,8 +27,8 @@ from motive.motion import alltracker
 from motive.motion.alltracker import AllTracker
 from motive.motion.alltracker_correlation import CorrelationLookup
 
-# The original network (github.com/aharley/alltracker, full variant, float32, random weights) on one
-# thread of the machine this was developed on. Seen once, NOT measured by this script.
+# The original network's full variant on one thread, as reported to us. NOT measured by this script, nor
+# at the same time as anything that it measures.
 ORIGINAL_SECONDS_PER_FRAME = {"128x160": 0.42, "384x512": 4.5}
 ORIGINAL_PEAK = "2.4 GB at 384x512"
 STAGES = ("encoder", "correlation and lookup", "update block", "heads and upsampling", "other")
@@ -202,7 +202,7 @@ def show(results: list[dict[str, Any]]) -> None:
     console.print(table)
     seen = ", ".join(f"{1000 * s:.0f} at {size}" for size, s in ORIGINAL_SECONDS_PER_FRAME.items())
     console.print(
-        f"For reference, not measured in this run: the original (full, float32, one thread) was seen "
+        f"For reference, not measured in this run: the original (full variant, one thread) was seen "
         f"at {seen}; its peak memory was {ORIGINAL_PEAK}.",
         soft_wrap=True,
     )

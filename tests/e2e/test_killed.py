@@ -12,7 +12,9 @@ KILLS = 6
 
 
 @pytest.fixture(scope="module")
-def seconds(motive: Terminal, finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> float:
+def seconds(
+    motive: Terminal, finished: Finished, tmp_path_factory: pytest.TempPathFactory
+) -> float:
     """How long an undisturbed run takes here and now."""
     start = time.monotonic()
     motive(*finished.words, "--out", tmp_path_factory.mktemp("timed") / "run").succeeded()

@@ -8,10 +8,14 @@ import pytest
 from commands import in_python
 
 HEAVY = {"torch", "diffusers", "transformers", "lance", "pyarrow", "numpy", "cv2", "av", "numba"}
-SHOW = "import json, sys; print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+SHOW = (
+    "import json, sys; print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+)
 
 
-@pytest.mark.parametrize("statement", ["import motive", "import motive.cli", "import motive.errors"])
+@pytest.mark.parametrize(
+    "statement", ["import motive", "import motive.cli", "import motive.errors"]
+)
 def test_importing_the_command_line_imports_nothing_heavy(statement: str) -> None:
     command = [sys.executable, "-c", f"{statement}; {SHOW}"]
     answer = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -105,6 +105,3 @@ def test_the_variance_of_the_error_is_the_law_s(draws: Draws) -> None:
     # One pair's ratio alone is known to √(2 / SEEDS), 6%.
     assert ratios == pytest.approx(1, abs=0.25)
 
-def test_zz(draws):
-    r=(draws.errors**2).mean(0)/draws.variance
-    print(np.round(draws.cosines,3), np.round(r,3), r.mean(), np.round(draws.errors.mean(0)/np.sqrt(draws.variance/SEEDS),2))

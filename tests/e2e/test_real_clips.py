@@ -106,7 +106,11 @@ def test_columns_of_the_outputs(run: RealRun) -> None:
     header = (run.path / "selection.csv").read_text().splitlines()[0]
     assert header == "rank,clip_id,file_name,caption,votes,mean_score,best_query,selected"
     assert (run.path / "failures.csv").read_text().splitlines()[0] == "file_name,stage,reason"
-    assert pq.read_table(run.path / "scores.parquet").column_names == ["clip_id", "query_id", "score"]
+    assert pq.read_table(run.path / "scores.parquet").column_names == [
+        "clip_id",
+        "query_id",
+        "score",
+    ]
     assert (run.path / "report.html").stat().st_size > 100_000
     record = yaml.safe_load((run.path / "run.yaml").read_text())
     assert {"versions", "revision", "model", "objective", "config"} <= record.keys()

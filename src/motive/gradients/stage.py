@@ -14,6 +14,10 @@ from motive.motion.track import maps_of
 from motive.runs.stage import Stage
 from motive.runs.tables import Row
 
+# Latent cells from which activations are recomputed: 17 frames of 480 × 832 have 31,200. Below, the
+# activations of a 1.3B model are a few GB, and recomputing costs a third more time.
+CHECKPOINT_CELLS = 16_384
+
 
 class GradientStage(Stage):
     """Gradients of the motion-weighted loss, projected and normalised (paper, section 3).
@@ -66,6 +70,7 @@ class GradientStage(Stage):
         )
         weights = torch.from_numpy(pool_frames(mask, self.backbone.frame_map(row["frames"])))
         frames = row["frames"] if objective.length_factor else None
+        self._save_memory(latents)
         losses: list[float] = []
         features: list[np.ndarray] = []
         for draw, timestep in enumerate(objective.timesteps):
@@ -95,6 +100,17 @@ class GradientStage(Stage):
             "loss": float(np.mean(losses)),
             "static": objective.mask != "none" and is_static(maps, objective.static_below),
         }
+
+    def _save_memory(self, latents: torch.Tensor) -> None:
+        """Recompute activations in the backward pass where keeping them would take the most memory.
+
+        The numbers are the same: the same operations run on the same inputs.
+        """
+        if hasattr(self._denoiser, "enable_gradient_checkpointing"):
+            if latents[0].numel() >= CHECKPOINT_CELLS:
+                self._denoiser.enable_gradient_checkpointing()
+            else:
+                self._denoiser.disable_gradient_checkpointing()
 
 
 def average_of_units(gradients: list[np.ndarray]) -> tuple[np.ndarray, float]:

@@ -165,7 +165,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = getattr(error, "strerror", None) or "it is not YAML"
-        raise UserError(f"{path} cannot be read ({reason}): give a run.yaml that motive wrote") from None
+        raise UserError(
+            f"{path} cannot be read ({reason}): give a run.yaml that motive wrote"
+        ) from None
     if not isinstance(content, dict):
         raise UserError(f"{path} holds no settings: give a run.yaml that motive wrote")
     return content

@@ -86,9 +86,7 @@ def _failure_row(stage: Stage, row: Row, reason: str) -> Row:
     }
 
 
-def _prepared_ahead(
-    stage: Stage, rows: Iterable[Row]
-) -> Iterator[tuple[Row, Row | Exception]]:
+def _prepared_ahead(stage: Stage, rows: Iterable[Row]) -> Iterator[tuple[Row, Row | Exception]]:
     """Rows with their prepared form, in order, the next few being prepared in a thread."""
 
     def prepare(row: Row) -> Row | Exception:

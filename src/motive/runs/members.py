@@ -91,10 +91,7 @@ def save(table: Table, members: Sequence[Member]) -> None:
     """Replace the table's content, unless it says the same already."""
     if list(members) != load(table):
         table.replace(
-            [
-                {"key": f"{m.role}:{m.file_name}", "made_by": MADE_BY, **m.__dict__}
-                for m in members
-            ]
+            [{"key": f"{m.role}:{m.file_name}", "made_by": MADE_BY, **m.__dict__} for m in members]
         )
 
 

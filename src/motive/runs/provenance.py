@@ -14,7 +14,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = ("torch", "diffusers", "transformers", "av", "opencv-python-headless", "pylance", "numba")
+_PACKAGES = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "av",
+    "opencv-python-headless",
+    "pylance",
+    "numba",
+)
 
 
 def versions() -> dict[str, str]:
