@@ -192,6 +192,27 @@ def test_a_static_clip_has_no_direction(small_wan: Path, stage: GradientStage) -
     assert np.linalg.norm(plain["feature"]) == pytest.approx(1, rel=1e-6)
 
 
+def test_recomputed_activations_give_the_same_gradient(
+    stage: GradientStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = stage.process(Clip(1).row())
+    calls: list[bool] = []
+    monkeypatch.setattr("motive.gradients.stage.CHECKPOINT_CELLS", 1)
+    block = stage._denoiser.blocks[0]
+    handle = block.register_forward_pre_hook(lambda *_: calls.append(True))
+    recomputed = stage.process(Clip(1).row())
+    handle.remove()
+    assert len(calls) == 2  # once forward, once in the backward pass
+    assert np.array_equal(recomputed["feature"], kept["feature"])
+    assert (recomputed["norm"], recomputed["loss"]) == (kept["norm"], kept["loss"])
+    # A short clip after a long one keeps its activations again.
+    monkeypatch.undo()
+    handle = block.register_forward_pre_hook(lambda *_: calls.append(True))
+    stage.process(Clip(1).row())
+    handle.remove()
+    assert len(calls) == 3
+
+
 def test_features_do_not_depend_on_the_clips_before(stage: GradientStage) -> None:
     alone = stage.process(Clip(3).row())
     for seed in (0, 1):

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from motive.errors import UserError
@@ -28,7 +28,6 @@ def config(**values: Any) -> RunConfig:
 def assert_one_sentence(message: str) -> None:
     assert "\n" not in message
     assert ". " not in message
-    assert message == message.strip()
 
 
 def test_the_defaults_are_the_papers() -> None:
@@ -82,7 +81,6 @@ WRONG: list[tuple[str, Any]] = [
     ("gradients.dim", 0),
     ("gradients.timestep", "late"),
     ("gradients.timestep", [751, "late"]),
-    ("seed.more", 1),
     ("sampling", 3),
 ]
 
@@ -98,10 +96,15 @@ def test_a_wrong_setting_is_one_sentence_with_its_name(name: str, value: Any) ->
 
 @pytest.mark.parametrize(
     "values",
-    [{"seed": 3, "seed.more": 1}, {"sampling.fps": 3, "sampling": 1}, {"seed.a": 1, "seed": 3}],
+    [
+        {"seed": 3, "seed.more": 1},
+        {"sampling.fps": 3, "sampling": 1},
+        {"seed.a": 1, "seed": 3},
+        {"seed.a": 1},
+    ],
 )
 def test_a_name_that_is_both_a_value_and_a_section(values: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match="the setting .* is wrong"):
+    with pytest.raises(UserError, match=r"the setting [a-z.]+ is wrong"):
         make_config({**BASE, **values})
 
 
@@ -117,7 +120,12 @@ leaf = st.integers() | st.text() | st.booleans() | st.none() | st.lists(st.integ
 names = st.text("abcdef_", min_size=1)
 
 
-@given(st.recursive(st.dictionaries(names, leaf), lambda t: st.dictionaries(names, leaf | t)))
+@settings(deadline=None, max_examples=40)
+@given(
+    st.recursive(
+        st.dictionaries(names, leaf), lambda t: st.dictionaries(names, leaf | t), max_leaves=8
+    )
+)
 def test_flatten_names_every_leaf(tree: dict[str, Any]) -> None:
     flat = flatten(tree)
     for name, value in flat.items():
@@ -154,7 +162,7 @@ def test_a_change_that_needs_other_features_is_refused_by_name(name: str, value:
     ("name", "value"),
     [
         ("clips", "more"), ("queries", "more"), ("media_root", "/"), ("selection.fraction", 0.5),
-        ("selection.percentile", 50), ("compute.device", "cpu"),
+        ("selection.percentile", 50), ("compute.device", "cpu"), ("compute.threads", 1),
     ],
 )  # fmt: skip
 def test_a_change_that_the_features_do_not_feel_is_allowed(name: str, value: Any) -> None:

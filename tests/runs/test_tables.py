@@ -128,7 +128,7 @@ def test_lookup_takes_many_keys_and_few_columns(table: Table) -> None:
     assert all(r.keys() == {"key", "numbers"} for r in found.values())
     assert all(float(k) == r["numbers"][0] for k, r in found.items())
     assert table.lookup([], "me") == {}
-    assert [r.keys() for r in table.rows(columns=["key", "yes"])][0] == {"key", "yes"}
+    assert next(table.rows(columns=["key", "yes"])).keys() == {"key", "yes"}
 
 
 def test_replace_leaves_only_the_new_rows(table: Table) -> None:
@@ -200,5 +200,5 @@ def test_a_damaged_table_says_what_to_do(table: Table) -> None:
     table.append([row("a")])
     for manifest in (table.path / "_versions").iterdir():
         manifest.write_bytes(b"garbage")
-    with pytest.raises(UserError, match="cannot be read .*: remove that folder and run again"):
+    with pytest.raises(UserError, match=r"cannot be read .*: remove that folder and run again"):
         table.keys("me")

@@ -1,5 +1,7 @@
 """The stage that makes a clip's gradient feature."""
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import torch
@@ -47,7 +49,8 @@ class GradientStage(Stage):
 
     def open(self) -> None:
         objective = self.objective
-        self._denoiser = self.backbone.load_denoiser()
+        # Any: diffusers' models have methods that torch's Module does not declare.
+        self._denoiser: Any = self.backbone.load_denoiser()
         parameters = choose_parameters(self._denoiser, objective.parameters)
         self._gradient = StreamingGradient(
             parameters, objective.projection, objective.dim, objective.projection_seed

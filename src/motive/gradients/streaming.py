@@ -23,9 +23,11 @@ def choose_parameters(module: torch.nn.Module, pattern: str) -> dict[str, torch.
 
     Raises UserError when nothing fits.
     """
+    # Wrappers put their own words before a parameter's name, and names are what randomness is drawn by.
     patterns = [p.strip() for p in pattern.split(",")]
     chosen: dict[str, torch.nn.Parameter] = {}
-    for name, parameter in module.named_parameters():
+    for wrapped, parameter in module.named_parameters():
+        name = wrapped.replace("_orig_mod.", "").removeprefix("base_model.model.")
         wanted = any(fnmatch.fnmatchcase(name, p) for p in patterns)
         parameter.requires_grad_(wanted)
         if wanted:

@@ -1,0 +1,115 @@
+"""Measures the memory of one clip's gradient; run in a fresh process by `test_peak_memory.py`.
+
+python gradient_peak.py MODEL prints, as JSON, resident memory in MB:
+    model_and_activations  peak of a forward pass whose graph is kept
+    streamed               peak of the gradient stage on one clip, in several passes
+    kept                   peak when autograd returns all gradients together
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from motive.backbones import load_backbone
+from motive.backbones.source import find_model
+from motive.gradients.objective import Objective
+from motive.gradients.stage import GradientStage
+from motive.gradients.streaming import StreamingGradient
+
+FRAMES, GRID, TOKENS, TEXT = 9, 8, 5, 16
+PASSES = 3
+
+
+def peak_since(reset: bool = False) -> float:
+    """Largest resident memory in MB since the last reset; `reset` begins anew."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5")
+    return peak / 1024
+
+
+def objective() -> Objective:
+    return Objective(
+        model="wide",
+        sampler="",
+        tracker="",
+        mask="paper",
+        mask_trusted=False,
+        static_below=0.1,
+        timesteps=(751,),
+        noise_seed=0,
+        prompt_length=24,
+        parameters="*",
+        length_factor=True,
+        projection="fastfood",
+        dim=512,
+        projection_seed=0,
+        dtype="float32",
+    )
+
+
+def clip() -> dict[str, object]:
+    """A row of the gradient stage, as the stages before would make it."""
+    draw = np.random.default_rng(0)
+    latent_shape = (16, 1 + (FRAMES - 1) // 4, GRID, GRID)
+    maps = draw.random((FRAMES, GRID, GRID), np.float32)
+    return {
+        "key": "clip",
+        "clip_id": "clip",
+        "caption_id": "caption",
+        "frames": FRAMES,
+        "motion": {
+            "shape": np.array(maps.shape),
+            "magnitude": maps.ravel(),
+            "trust": np.ones(maps.size, np.float32),
+            "low": 0.0,
+            "high": 1.0,
+        },
+        "video": {
+            "shape": np.array(latent_shape),
+            "latents": draw.standard_normal(latent_shape).astype(np.float32).ravel(),
+        },
+        "text": {
+            "shape": np.array((TOKENS, TEXT)),
+            "embedding": draw.standard_normal(TOKENS * TEXT).astype(np.float32),
+        },
+    }
+
+
+def main(model: str) -> None:
+    torch.set_num_threads(1)
+    # What is compiled at first use is no part of the question.
+    layer = torch.nn.Linear(300, 300)
+    warm = StreamingGradient(dict(layer.named_parameters()), "fastfood", 512, 0)
+    warm.feature(lambda: layer(torch.ones(1, 300)).sum())
+
+    backbone, row = load_backbone(find_model(model)), clip()
+    stage = GradientStage(backbone, objective())
+    stage.open()
+    # The stage does not show its network; a second handle on the same weights would be a second copy.
+    denoiser = stage._denoiser
+    shape = tuple(row["video"]["shape"])  # type: ignore[index]
+    latents, text = torch.randn(shape), torch.randn(TOKENS, TEXT)
+
+    def loss() -> torch.Tensor:
+        return backbone.predict(denoiser, latents, 751, text, 24).square().mean()
+
+    for _ in range(PASSES):
+        graph = loss()
+    peaks = {"model_and_activations": peak_since(reset=True)}
+    del graph
+    for _ in range(PASSES):
+        stage.process(row)
+    peaks["streamed"] = peak_since(reset=True)
+    gradients = torch.autograd.grad(loss(), list(denoiser.parameters()))
+    peaks["kept"] = peak_since()
+    assert all(torch.isfinite(g).all() for g in gradients)
+    print(json.dumps(peaks))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
