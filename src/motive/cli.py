@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -33,15 +33,33 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 @app.command()
 def curate(
     clips: Annotated[str, typer.Option(help="Training clips: a folder or a metadata file.")],
-    queries: Annotated[str, typer.Option(help="Clips that show the motion you want.")],
     model: Annotated[str, typer.Option(help="A diffusers folder, a hub id, or tiny-wan.")],
     out: Annotated[Path, typer.Option(help="The run directory, new or to be taken up.")],
+    queries: Annotated[
+        str | None,
+        typer.Option(help="Clips that show the motion you want; optional with --score-only."),
+    ] = None,
     fraction: Annotated[float, typer.Option(help="Share of the clips to select.")] = 0.10,
     percentile: Annotated[float, typer.Option(help="A score above it is the query's vote.")] = 90.0,
-    tracker: Annotated[str, typer.Option(help="Motion tracker.")] = "dis",
+    max_camera_share: Annotated[
+        float | None, typer.Option(help="Select no clip with more camera motion, 0 to 1.")
+    ] = None,
+    min_speed: Annotated[
+        float | None, typer.Option(help="Select no clip with a lower mean speed, px per frame.")
+    ] = None,
+    tracker: Annotated[str, typer.Option(help="Motion tracker: dis or alltracker.")] = "dis",
+    tracker_checkpoint: Annotated[
+        str | None, typer.Option(help="The tracker's weights: a file or a hub id.")
+    ] = None,
+    camera_model: Annotated[
+        str, typer.Option(help="Of the camera's motion: translation, similarity, homography.")
+    ] = "similarity",
     mask: Annotated[
-        str, typer.Option(help="Mask recipe: paper, or none for the plain loss.")
+        str, typer.Option(help="Mask recipe: paper, object, camera, or none for the plain loss.")
     ] = "paper",
+    trusted: Annotated[
+        bool, typer.Option("--trusted", help="Weight the mask by visibility and confidence.")
+    ] = False,
     static_below: Annotated[
         float, typer.Option(help="Pixels; a clip that moves no more than this is static.")
     ] = 0.1,
@@ -61,13 +79,18 @@ def curate(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads of the model.")] = None,
+    score_only: Annotated[
+        bool, typer.Option("--score-only", help="Stop after tracking: motion.csv and a table.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Rank clips by the motion they teach and select the best, in one go."""
+    if queries is None and not score_only:
+        raise UserError("there are no queries: give --queries, or --score-only for motion alone")
     height, width = _size(size)
     settings = {
         "clips": clips,
-        "queries": queries,
+        "queries": clips if queries is None else queries,
         "media_root": media_root,
         "model": model,
         "seed": seed,
@@ -78,7 +101,10 @@ def curate(
         "sampling.mode": mode,
         "sampling.fit": fit,
         "motion.tracker": tracker,
+        "motion.checkpoint": tracker_checkpoint,
+        "motion.camera": camera_model,
         "motion.mask": mask,
+        "motion.mask_trusted": trusted,
         "motion.static_below": static_below,
         "gradients.timestep": _timestep(timestep),
         "gradients.parameters": parameters,
@@ -86,6 +112,8 @@ def curate(
         "gradients.dim": dim,
         "selection.fraction": fraction,
         "selection.percentile": percentile,
+        "selection.max_camera_share": max_camera_share,
+        "selection.min_speed": min_speed,
         "compute.device": device,
         "compute.dtype": dtype,
         "compute.threads": threads,
@@ -93,7 +121,11 @@ def curate(
     from motive.pipeline import Run
     from motive.runs.config import make_config
 
-    _curate(Run.create_from(make_config(settings), out, _progress(quiet)))
+    run = Run.create_from(make_config(settings), out, _progress(quiet))
+    if score_only:
+        _score_motion(run)
+    else:
+        _curate(run)
 
 
 @app.command("run")
@@ -205,6 +237,13 @@ def _curate(run: "Run") -> None:
     print_result(run)
 
 
+def _score_motion(run: "Run") -> None:
+    run.score_motion()
+    from motive.terminal import print_motion
+
+    print_motion(run)
+
+
 def _open(path: Path, quiet: bool) -> "Run":
     from motive.pipeline import Run
 
@@ -247,23 +286,33 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(_outcome(lambda: app(arguments, standalone_mode=False)))
 
 
+_INTERRUPTED = 130  # what shells give for Ctrl-C
+
+
 def _outcome(command: Callable[[], object]) -> int:
     import errno
 
-    import click
-
+    # Newer versions of typer carry a click of their own: this is the one whose errors it raises.
+    usage_error: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
     try:
-        command()
+        # A command returns None; a number is the exit code of a typer.Exit, 130 that of Ctrl-C.
+        if code := command():
+            raise KeyboardInterrupt if code == _INTERRUPTED else typer.Exit(cast(int, code))
     except UserError as error:
         return _complain(str(error), 2)
-    except click.exceptions.ClickException as error:
-        return _complain(f"{error.format_message()} (see motive --help)", 2)
-    except (click.exceptions.Abort, KeyboardInterrupt):
-        return _complain("interrupted; run the same command again to go on", 130)
-    except click.exceptions.Exit as error:
+    except usage_error as error:
+        text = error.format_message()
+        if text.startswith("Usage:"):  # a group of commands without a command is asked for help
+            print(text, file=sys.stderr)
+            return 2
+        return _complain(f"{text.rstrip('.')} (see motive --help)", 2)
+    except (typer.Abort, KeyboardInterrupt):
+        return _complain("interrupted; run the same command again to go on", _INTERRUPTED)
+    except typer.Exit as error:
         return error.exit_code
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EPERM):
+        full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        if error.errno not in (*full, errno.EACCES, errno.EROFS, errno.EPERM):
             raise
         place = error.filename or "the output"
         return _complain(

@@ -103,13 +103,16 @@ class Run:
 
     def _check_before_writing(self) -> None:
         self.plan.backbone.frame_map(self.plan.sampler.usable_length(self.plan.sampler.max_frames))
+        self.plan.timesteps  # noqa: B018  (refuses wrong ones)
         from motive.gradients.projection import make_projection
 
         wanted = self.config.gradients
         make_projection(wanted.projection, wanted.dim, 0, {"any": (2**24,)})
+        self.plan.track_stage.fingerprint()  # finds the tracker's weights
         if not self.store.members.exists():
-            self._entries("clip")
+            # Queries first: reading a dataset of tar files unpacks it, and clips are many.
             _one_must_decode(self._entries("query"), self.plan.sampler)
+            self._entries("clip")
 
     def _record(self, path: Path) -> str:
         """The resolved configuration, with everything that the numbers depend on."""
@@ -181,8 +184,19 @@ class Run:
         self.__dict__.pop("members", None)
 
     def track(self) -> None:
-        """Follow the motion of every clip and query."""
+        """Follow the motion of every clip and query; `motion.csv` has the clips' statistics."""
+        from motive.results import write_motion
+
         self.store.work(self.plan.track_stage, self._clip_rows(), self.progress)
+        write_motion(self)
+
+    def score_motion(self) -> None:
+        """The stages up to tracking: `motion.csv`, and `failures.csv` for the files without motion."""
+        from motive.results import write_failures
+
+        self.ingest()
+        self.track()
+        write_failures(self)
 
     def encode(self) -> None:
         """Latents of every clip and embeddings of every caption."""
@@ -309,10 +323,11 @@ class Run:
                 listed.setdefault((member.file_name, member.path), (member.file_name, stage, said))
         return list(listed.values())
 
-    def motion(self) -> dict[str, Row]:
-        """The tracker's rows by clip id."""
+    def motion(self, *, columns: list[str] | None = None) -> dict[str, Row]:
+        """The tracker's rows by clip id, with the maps or only some columns; `key` is one of them."""
         stage = self.plan.track_stage
-        return {r["key"]: r for r in self.store.results(stage).rows(stage.fingerprint())}
+        rows = self.store.results(stage).rows(stage.fingerprint(), columns=columns)
+        return {r["key"]: r for r in rows}
 
     def selection(self) -> list[dict[str, str]]:
         """The rows of `selection.csv`, best first.
@@ -452,15 +467,20 @@ def _with_absolute_paths(config: RunConfig) -> RunConfig:
     def absolute(path: str | None) -> str | None:
         return None if path is None else str(Path(path).expanduser().absolute())
 
-    model = config.model
-    if Path(model).expanduser().exists():
-        model = str(Path(model).expanduser().absolute())
+    def absolute_if_there(name: str) -> str:
+        place = Path(name).expanduser()
+        return str(place.absolute()) if place.exists() else name
+
+    motion = config.motion
+    if motion.checkpoint is not None:
+        motion = motion.model_copy(update={"checkpoint": absolute_if_there(motion.checkpoint)})
     return config.model_copy(
         update={
             "clips": absolute(config.clips),
             "queries": absolute(config.queries),
             "media_root": absolute(config.media_root),
-            "model": model,
+            "model": absolute_if_there(config.model),
+            "motion": motion,
         }
     )
 

@@ -72,12 +72,17 @@ class Plan:
         )
 
     @cached_property
-    def objective(self) -> Objective:
-        config, chosen = self.config, self.config.gradients.timestep
+    def timesteps(self) -> tuple[int, ...]:
+        chosen = self.config.gradients.timestep
         timesteps = (self.backbone.default_timestep(),) if chosen == "auto" else chosen
         timesteps = (timesteps,) if isinstance(timesteps, int) else tuple(timesteps)
         if not timesteps or any(not 1 <= t <= 1000 for t in timesteps):
             raise UserError("the timestep is wrong: use numbers from 1 to 1000, or auto")
+        return timesteps
+
+    @cached_property
+    def objective(self) -> Objective:
+        config = self.config
         return Objective(
             model=self.model_fingerprint,
             sampler=self.sampler.fingerprint(),
@@ -85,7 +90,7 @@ class Plan:
             mask=config.motion.mask,
             mask_trusted=config.motion.mask_trusted,
             static_below=config.motion.static_below,
-            timesteps=timesteps,
+            timesteps=self.timesteps,
             noise_seed=config.seed,
             prompt_length=self.backbone.default_prompt_length(),
             parameters=config.gradients.parameters,
@@ -102,8 +107,10 @@ class Plan:
 
     @cached_property
     def track_stage(self) -> TrackStage:
-        tracker = make_tracker(self.config.motion.tracker)
-        return TrackStage(tracker, self.sampler, self.backbone.spatial_stride())
+        motion = self.config.motion
+        tracker = make_tracker(motion.tracker, motion.checkpoint, str(self.backbone.device))
+        stride = self.backbone.spatial_stride()
+        return TrackStage(tracker, self.sampler, stride, motion.camera)
 
     @cached_property
     def encode_stage(self) -> EncodeVideoStage:

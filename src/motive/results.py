@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from motive.clips.formats import ExportClip, ExportReport, write_dataset
 from motive.errors import UserError
 from motive.influence.selection import Ranking, rank_clips
+from motive.motion.track import STATISTICS
 from motive.runs.provenance import write_atomically
 
 if TYPE_CHECKING:
@@ -88,9 +89,59 @@ def read_scores(run: "Run") -> tuple[np.ndarray, list[str], list[str]]:
 def ranking_of(run: "Run") -> tuple[Ranking, np.ndarray, list[str], list[str]]:
     """The ranking that the run's settings give, with scores `(Q, N)`, query ids and clip ids."""
     scores, query_ids, clip_ids = read_scores(run)
-    chosen = run.config.selection
-    ranking = rank_clips(scores, clip_ids, fraction=chosen.fraction, percentile=chosen.percentile)
+    chosen, held = run.config.selection, held_back(run)
+    ranking = rank_clips(
+        scores,
+        clip_ids,
+        fraction=chosen.fraction,
+        percentile=chosen.percentile,
+        eligible=np.array([clip_id not in held for clip_id in clip_ids]),
+    )
     return ranking, scores, query_ids, clip_ids
+
+
+def held_back(run: "Run") -> set[str]:
+    """The ids of the tracked clips whose motion keeps them out of the selection."""
+    chosen = run.config.selection
+    if chosen.max_camera_share is None and chosen.min_speed is None:
+        return set()
+    clips = {m.clip_id for m in run.members if m.role == "clip" and m.usable}
+    return {
+        clip_id
+        for clip_id, row in run.motion(columns=["key", "camera_share", "mean_speed"]).items()
+        if clip_id in clips
+        and (
+            (chosen.max_camera_share is not None and row["camera_share"] > chosen.max_camera_share)
+            or (chosen.min_speed is not None and row["mean_speed"] < chosen.min_speed)
+        )
+    }
+
+
+def write_motion(run: "Run") -> int:
+    """`motion.csv`: the statistics of every tracked clip, the most object motion first.
+
+    Ties go to the smaller clip id. Returns the number of clips.
+    """
+    rows = motion_rows(run)
+    columns = ("file_name", "clip_id", *STATISTICS)
+    shown = [{**row, **{name: f"{row[name]:.6f}" for name in STATISTICS}} for row in rows]
+    write_atomically(run.path / "motion.csv", _csv(columns, shown))
+    return len(rows)
+
+
+def motion_rows(run: "Run") -> list[dict[str, Any]]:
+    """File name, clip id and statistics of every tracked clip, the most object motion first."""
+    motion = run.motion(columns=["key", *STATISTICS])
+    rows = [
+        {
+            "file_name": m.file_name,
+            "clip_id": m.clip_id,
+            **{name: float(motion[m.clip_id][name]) for name in STATISTICS},
+        }
+        for m in run.members
+        if m.role == "clip" and m.usable and m.clip_id in motion
+    ]
+    return sorted(rows, key=lambda row: (-row["object_speed"], row["clip_id"]))
 
 
 def write_selection(run: "Run") -> int:

@@ -7,10 +7,22 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from motive.results import held_back, motion_rows
+
 if TYPE_CHECKING:
     from motive.pipeline import Run
 
 _ROWS = 12  # of the selection that are shown
+# Heads of the motion table, with the statistic and its form.
+_MOTION_COLUMNS = {
+    "object": ("object_speed", "{:.3f}"),
+    "all": ("mean_speed", "{:.3f}"),
+    "p95": ("p95_speed", "{:.2f}"),
+    "camera": ("camera_share", "{:.0%}"),
+    "moving": ("moving_share", "{:.0%}"),
+    "jerk": ("jerk", "{:.2f}"),
+    "sure": ("confident_share", "{:.0%}"),
+}
 
 
 def print_result(run: "Run") -> None:
@@ -37,11 +49,37 @@ def print_result(run: "Run") -> None:
         console.print(
             f"and {selected - _ROWS} more in {run.path / 'selection.csv'}", soft_wrap=True
         )
-    if failures:
-        console.print(
-            f"{len(failures)} files could not be used: {run.path / 'failures.csv'}", soft_wrap=True
-        )
+    if held := held_back(run):
+        console.print(f"{len(held)} clips were held back for their motion", soft_wrap=True)
+    _print_failures(console, run, len(failures))
     console.print(f"report: {run.path / 'report.html'}", soft_wrap=True, highlight=False)
+
+
+def print_motion(run: "Run") -> None:
+    """The clips with the most object motion, and where the rest is."""
+    console = Console()
+    rows = motion_rows(run)
+    table = _table(f"motion of {len(rows)} clips, in pixels per frame")
+    for name in _MOTION_COLUMNS:
+        table.add_column(name, justify="right")
+    table.add_column("file", overflow="fold")
+    for row in rows[:_ROWS]:
+        cells = [form.format(row[name]) for name, form in _MOTION_COLUMNS.values()]
+        table.add_row(*cells, Text(row["file_name"]))
+    console.print(table)
+    if len(rows) > _ROWS:
+        console.print(f"and {len(rows) - _ROWS} more", soft_wrap=True)
+    if held := held_back(run):
+        console.print(f"{len(held)} of them would be held back from a selection", soft_wrap=True)
+    _print_failures(console, run, len(run.failures()))
+    console.print(f"motion: {run.path / 'motion.csv'}", soft_wrap=True, highlight=False)
+
+
+def _print_failures(console: Console, run: "Run", count: int) -> None:
+    if count:
+        console.print(
+            f"{count} files could not be used: {run.path / 'failures.csv'}", soft_wrap=True
+        )
 
 
 def print_info(facts: dict[str, Any]) -> None:

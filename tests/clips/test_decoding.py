@@ -240,18 +240,28 @@ def test_spread_takes_the_whole_file(shared: Path) -> None:
     assert with_rate.fps == clip.fps
 
 
-def test_spread_keeps_only_the_chosen_frames_in_memory(tmp_path: Path) -> None:
+def test_spread_keeps_only_the_chosen_frames_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = video(tmp_path / "a.mp4", numbered(80, 360, 640))
-    frame_bytes = 360 * 640 * 3
+    converted: list[int] = []
+    real = decoding._upright
+
+    def counting(frame: av.VideoFrame) -> np.ndarray:
+        converted.append(1)
+        return real(frame)
+
+    monkeypatch.setattr(decoding, "_upright", counting)
     tracemalloc.start()
     try:
-        clip = decode_clip(path, sampler_for(360, 640, max_frames=5, mode="spread"))
+        clip = decode_clip(path, sampler_for(180, 320, max_frames=5, mode="spread"))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert numbers_of(clip.frames_fhw3) == [0, 19, 39, 59, 79]
+    assert len(converted) == 5
     # Five kept, five stacked, and what one conversion needs; 80 frames would be 80.
-    assert peak < 14 * frame_bytes
+    assert peak < 40 * 180 * 320 * 3
 
 
 def test_decoding_stops_when_the_sampler_has_enough(
@@ -299,35 +309,50 @@ def test_frames_come_in_presentation_order(tmp_path: Path) -> None:
     assert numbers_of(clip.frames_fhw3) == list(range(30))
 
 
-# The mp4 track header's matrix (a, b, c, d) for what a phone writes, and numpy's turns for it.
-TURNS = {
-    "upright": ((1, 0, 0, 1), 0),
-    "90 clockwise": ((0, 1, -1, 0), 3),
-    "180": ((-1, 0, 0, -1), 2),
-    "270 clockwise": ((0, -1, 1, 0), 1),
+def with_matrix(path: Path, a: float, b: float, c: float, d: float) -> Path:
+    """Write a display matrix into the mp4's track header: (x, y) goes to (ax + cy, bx + dy)."""
+    content = bytearray(path.read_bytes())
+    start = content.index(b"tkhd") + 4 + 4 + 20 + 8 + 8
+    a, b, c, d = (round(v * (1 << 16)) for v in (a, b, c, d))
+    content[start : start + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(content)
+    return path
+
+
+# What a phone or an editor writes, and what numpy does for it.
+ORIENTATIONS: dict[str, tuple[tuple[int, int, int, int], Callable[[np.ndarray], np.ndarray]]] = {
+    "upright": ((1, 0, 0, 1), lambda image: image),
+    "90 clockwise": ((0, 1, -1, 0), lambda image: np.rot90(image, 3)),
+    "180": ((-1, 0, 0, -1), lambda image: np.rot90(image, 2)),
+    "270 clockwise": ((0, -1, 1, 0), lambda image: np.rot90(image, 1)),
+    "left for right": ((-1, 0, 0, 1), lambda image: image[:, ::-1]),
+    "upside down": ((1, 0, 0, -1), lambda image: image[::-1]),
+    "rows for columns": ((0, 1, 1, 0), lambda image: image.transpose(1, 0, 2)),
+    "both": ((0, -1, -1, 0), lambda image: image.transpose(1, 0, 2)[::-1, ::-1]),
 }
 
 
-@pytest.mark.parametrize("turn", TURNS)
-def test_rotation_metadata_is_honoured(tmp_path: Path, turn: str) -> None:
-    corner = np.zeros((32, 48, 3), np.uint8)
-    corner[:16, :24] = (255, 0, 0)
-    corner[16:, :24] = (0, 0, 255)
-    path = video(tmp_path / "a.mp4", [corner] * 3)
-    raw = plain_frames(path)[1]
-    (a, b, c, d), quarter_turns = TURNS[turn]
-    content = bytearray(path.read_bytes())
-    matrix = content.index(b"tkhd") + 4 + 4 + 20 + 8 + 8
-    one = 1 << 16
-    content[matrix : matrix + 36] = struct.pack(
-        ">9i", a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30
-    )
-    path.write_bytes(content)
-    expected = np.rot90(raw[0], quarter_turns)
+def cornered(path: Path) -> Path:
+    image = np.zeros((32, 48, 3), np.uint8)
+    image[:16, :24], image[16:, :24] = (255, 0, 0), (0, 0, 255)
+    return video(path, [image] * 3)
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_rotation_and_mirroring_metadata_are_honoured(tmp_path: Path, orientation: str) -> None:
+    matrix, shown = ORIENTATIONS[orientation]
+    path = with_matrix(cornered(tmp_path / "a.mp4"), *matrix)
+    expected = shown(plain_frames(path)[1][0])
     height, width = expected.shape[:2]
     clip = decode_clip(path, sampler_for(height, width))
     assert np.array_equal(clip.frames_fhw3[0], expected)
     assert (clip.source_height, clip.source_width) == (height, width)
+
+
+def test_a_rotation_by_something_else_is_refused(tmp_path: Path) -> None:
+    path = with_matrix(cornered(tmp_path / "a.mp4"), 0.7071, 0.7071, -0.7071, 0.7071)
+    with pytest.raises(ClipError, match="not by quarter turns"):
+        decode_clip(path, sampler_for(32, 48))
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])

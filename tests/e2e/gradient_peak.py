@@ -14,10 +14,14 @@ import numpy as np
 import torch
 
 from motive.backbones import load_backbone
+from motive.backbones.base import Backbone
 from motive.backbones.source import find_model
+from motive.clips.decoding import DecodedClip
 from motive.gradients.objective import Objective
 from motive.gradients.stage import GradientStage
 from motive.gradients.streaming import StreamingGradient
+from motive.motion.track import TrackStage
+from motive.motion.trackers import make_tracker
 
 FRAMES, GRID, TOKENS, TEXT = 9, 8, 5, 16
 PASSES = 3
@@ -52,23 +56,21 @@ def objective() -> Objective:
     )
 
 
-def clip() -> dict[str, object]:
-    """A row of the gradient stage, as the stages before would make it."""
+def clip(backbone: Backbone) -> dict[str, object]:
+    """A row of the gradient stage, as the stages before make it."""
     draw = np.random.default_rng(0)
-    latent_shape = (16, 1 + (FRAMES - 1) // 4, GRID, GRID)
-    maps = draw.random((FRAMES, GRID, GRID), np.float32)
+    side = GRID * backbone.spatial_stride()
+    frames = draw.integers(0, 255, (FRAMES, side, side, 3), np.uint8)
+    decoded = DecodedClip(frames, 16.0, 16.0, side, side, "noise")
+    sampler = backbone.default_sampler()
+    track = TrackStage(make_tracker("dis"), sampler, backbone.spatial_stride())
+    latent_shape = (16, len(backbone.frame_map(FRAMES)), GRID, GRID)
     return {
         "key": "clip",
         "clip_id": "clip",
         "caption_id": "caption",
         "frames": FRAMES,
-        "motion": {
-            "shape": np.array(maps.shape),
-            "magnitude": maps.ravel(),
-            "trust": np.ones(maps.size, np.float32),
-            "low": 0.0,
-            "high": 1.0,
-        },
+        "motion": track.process({"decoded": decoded}),
         "video": {
             "shape": np.array(latent_shape),
             "latents": draw.standard_normal(latent_shape).astype(np.float32).ravel(),
@@ -87,7 +89,8 @@ def main(model: str) -> None:
     warm = StreamingGradient(dict(layer.named_parameters()), "fastfood", 512, 0)
     warm.feature(lambda: layer(torch.ones(1, 300)).sum())
 
-    backbone, row = load_backbone(find_model(model)), clip()
+    backbone = load_backbone(find_model(model))
+    row = clip(backbone)
     stage = GradientStage(backbone, objective())
     stage.open()
     # The stage does not show its network; a second handle on the same weights would be a second copy.
@@ -98,7 +101,9 @@ def main(model: str) -> None:
     def loss() -> torch.Tensor:
         return backbone.predict(denoiser, latents, 751, text, 24).square().mean()
 
+    graph = None
     for _ in range(PASSES):
+        del graph  # before the next one is made
         graph = loss()
     peaks = {"model_and_activations": peak_since(reset=True)}
     del graph

@@ -34,8 +34,8 @@ def snapshot(place: Path) -> Snapshot | None:
 
 def tables(run: Path) -> dict[str, Any]:
     """The run's Lance tables by name, each at its latest version."""
-    found = sorted((run / "tables").glob("*.lance"))
-    return {path.stem: lance.dataset(str(path)) for path in found if (path / "_versions").is_dir()}
+    found = sorted({path.parents[1] for path in run.glob("tables/*.lance/_versions/*.manifest")})
+    return {path.stem: lance.dataset(str(path)) for path in found}
 
 
 def versions(run: Path) -> dict[str, int]:

@@ -17,6 +17,7 @@ from motive.gradients.objective import Objective
 from motive.gradients.stage import GradientStage, average_of_units
 from motive.motion.field import MotionField
 from motive.motion.masks import reduce_field
+from motive.motion.track import row_of
 from motive.runs.tables import Row
 
 FRAMES, LATENT_SHAPE = 9, (16, 3, 4, 4)
@@ -42,16 +43,9 @@ class Clip:
     def row(self) -> Row:
         ones = np.ones_like(self.trust)
         maps = reduce_field(MotionField(self.displacement, ones, self.trust, "from_previous"), 8)
-        motion = {
-            "shape": np.array(maps.magnitude_fhw.shape),
-            "magnitude": maps.magnitude_fhw.ravel(),
-            "trust": maps.trust_fhw.ravel(),
-            "low": maps.low,
-            "high": maps.high,
-        }
         return {
             "key": "clip:caption", "clip_id": "clip", "caption_id": "caption", "frames": FRAMES,
-            "motion": motion,
+            "motion": row_of(maps),
             "video": {"shape": np.array(LATENT_SHAPE), "latents": self.latents.ravel()},
             "text": {"shape": np.array(self.text.shape), "embedding": self.text.ravel()},
         }  # fmt: skip
@@ -190,6 +184,15 @@ def test_a_static_clip_has_no_direction(small_wan: Path, stage: GradientStage) -
     plain = stage_of(small_wan, mask="none").process(Clip(0, moving=False).row())
     assert plain["static"] is False
     assert np.linalg.norm(plain["feature"]) == pytest.approx(1, rel=1e-6)
+
+
+def test_motion_too_small_for_the_latent_grid_counts_as_none(stage: GradientStage) -> None:
+    # Of each cell of 8 × 8 pixels the bilinear reduction reads the four in the middle.
+    clip = Clip(0, moving=False)
+    clip.displacement[1:, 16:19, 16:19] = (5, 0)
+    row = stage.process(clip.row())
+    assert row["static"] is True
+    assert not row["feature"].any()
 
 
 def test_recomputed_activations_give_the_same_gradient(

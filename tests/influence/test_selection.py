@@ -85,3 +85,18 @@ def test_how_many_are_selected(count: int, fraction: float, selected: int) -> No
     ranking = rank_clips(scores, names(count), fraction=fraction, percentile=90)
     assert ranking.selected.sum() == selected
     assert sorted(ranking.order.tolist()) == list(range(count))
+
+
+def test_clips_that_are_held_back_are_ranked_and_never_selected() -> None:
+    scores = np.linspace(1, 0, 10, dtype=np.float32)[None]
+    ids = names(10)
+    free = rank_clips(scores, ids, fraction=0.3, percentile=50)
+    eligible = np.ones(10, bool)
+    eligible[[0, 2]] = False
+    ranking = rank_clips(scores, ids, fraction=0.3, percentile=50, eligible=eligible)
+    assert ranking.order.tolist() == free.order.tolist() == list(range(10))
+    assert ranking.votes.tolist() == free.votes.tolist()
+    # Their places go to the next best.
+    assert np.flatnonzero(ranking.selected).tolist() == [1, 3, 4]
+    none = rank_clips(scores, ids, fraction=0.3, percentile=50, eligible=np.zeros(10, bool))
+    assert not none.selected.any()

@@ -13,11 +13,13 @@ from hypothesis.extra import numpy as hnp
 from motive.backbones.source import ModelSource
 from motive.backbones.wan import WanBackbone
 from motive.errors import UserError
+from motive.motion.camera import estimate_camera
 from motive.motion.field import MotionField
 from motive.motion.masks import (
+    MOTIONS,
     RECIPES,
+    Magnitude,
     MotionMaps,
-    describe_field,
     is_static,
     motion_mask,
     pool_frames,
@@ -74,7 +76,10 @@ def test_the_reduction_is_the_bilinear_one_of_torch_too() -> None:
     small = torch.nn.functional.interpolate(
         full, scale_factor=1 / 8, mode="bilinear", align_corners=False, antialias=False
     )[0]
-    assert np.abs(reduce_field(field, 8).magnitude_fhw - small.numpy()).max() < 1e-5
+    assert (
+        np.abs(reduce_field(field, 8).magnitudes["paper"].magnitude_fhw - small.numpy()).max()
+        < 1e-5
+    )
 
 
 def test_the_extremes_are_those_of_the_full_resolution() -> None:
@@ -82,8 +87,9 @@ def test_the_extremes_are_those_of_the_full_resolution() -> None:
     displacement[1, 5, 5] = (30, 40)  # one fast pixel that no latent cell samples
     displacement[2, 27:37, 27:37] = (6, 8)
     maps = reduce_field(field_of(displacement), 8)
-    assert (maps.low, maps.high) == (0, 50)
-    assert maps.magnitude_fhw.max() == pytest.approx(10)
+    paper = maps.magnitudes["paper"]
+    assert (paper.low, paper.high) == (0, 50)
+    assert paper.magnitude_fhw.max() == pytest.approx(10)
     assert motion_mask(maps, "paper").max() == pytest.approx(0.2, rel=1e-5)
 
 
@@ -111,7 +117,8 @@ def test_a_mask_lies_in_0_to_1_and_is_never_nan(
     displacement: np.ndarray, trusted: bool, static_below: float, recipe: str
 ) -> None:
     trust = np.clip(np.abs(displacement[..., 0]) / 100, 0, 1)
-    maps = reduce_field(field_of(displacement, trust), 8)
+    field = field_of(displacement, trust)
+    maps = reduce_field(field, 8, estimate_camera(field))
     mask = motion_mask(maps, recipe, trusted=trusted, static_below=static_below)
     frames, height, width = displacement.shape[:3]
     assert mask.shape == (frames, height // 8, width // 8)
@@ -120,14 +127,14 @@ def test_a_mask_lies_in_0_to_1_and_is_never_nan(
     assert mask.max() <= 1
     if recipe == "none":
         assert (mask == 1).all()
-    elif is_static(maps, static_below):
+    elif is_static(maps, recipe, static_below):
         assert (mask == 0).all()
 
 
 @pytest.mark.parametrize("motion", [(0, 0), (3, 4)])
 def test_a_clip_without_differences_has_a_mask_of_zeros(motion: tuple[int, int]) -> None:
     maps = reduce_field(field_of(np.broadcast_to(motion, (5, 16, 16, 2))), 8)
-    assert is_static(maps, 0.0)
+    assert is_static(maps, "paper", 0.0)
     assert (motion_mask(maps, "paper") == 0).all()
     assert (motion_mask(maps, "paper", trusted=True) == 0).all()
     assert (motion_mask(maps, "none", static_below=100.0) == 1).all()
@@ -137,14 +144,14 @@ def test_static_below_is_a_threshold_on_the_largest_displacement() -> None:
     displacement = np.zeros((3, 16, 16, 2))
     displacement[1, 3:5, 3:5] = (0.3, 0.4)
     maps = reduce_field(field_of(displacement), 8)
-    assert is_static(maps, 0.5)
+    assert is_static(maps, "paper", 0.5)
     assert (motion_mask(maps, "paper", static_below=0.5) == 0).all()
-    assert not is_static(maps, 0.49)
+    assert not is_static(maps, "paper", 0.49)
     assert motion_mask(maps, "paper", static_below=0.49).max() == pytest.approx(1, abs=1e-5)
 
 
 def test_frames_smaller_than_a_latent_cell_have_one_cell() -> None:
-    assert reduce_field(random_field((3, 5, 7)), 8).magnitude_fhw.shape == (3, 1, 1)
+    assert reduce_field(random_field((3, 5, 7)), 8).trust_fhw.shape == (3, 1, 1)
 
 
 def frame_map(frames: int, stride: int) -> list[range]:
@@ -195,28 +202,57 @@ def test_a_moving_patch_weighs_most_where_and_when_it_moves(tmp_path: Path) -> N
     assert 0 < pooled[2, 3, 2] < 1
 
 
-def test_statistics_of_a_known_field() -> None:
-    displacement = np.zeros((3, 10, 10, 2))
-    displacement[1, :5] = (3, 4)
-    displacement[2, :, 0] = (0, 0.5)  # at the bound, not above it
-    trust = np.ones((3, 10, 10))
-    trust[0] = 0  # the first frame has no motion and does not count
-    trust[2, :, :4] = 0.59
-    trust[2, :, 4:] = 0.6
-    found = describe_field(field_of(displacement, trust))
-    assert found.mean_speed == pytest.approx((50 * 5 + 10 * 0.5) / 200)
-    assert found.p95_speed == pytest.approx(5)
-    assert found.moving_share == pytest.approx(50 / 200)
-    assert found.confident_share == pytest.approx(160 / 200)
-
-
-def test_statistics_of_one_frame() -> None:
-    found = describe_field(field_of(np.zeros((1, 8, 8, 2))))
-    assert (found.mean_speed, found.p95_speed, found.moving_share) == (0, 0, 0)
-
-
 def test_maps_are_what_a_mask_is_made_of_and_nothing_else() -> None:
-    maps = MotionMaps(np.full((1, 1, 1), 2.0, np.float32), np.ones((1, 1, 1), np.float32), 0.0, 4.0)
-    assert motion_mask(maps, "paper").item() == pytest.approx(0.5)
-    with pytest.raises(UserError, match="no mask recipe 'median': use paper or none"):
+    one = np.ones((1, 1, 1), np.float32)
+    magnitudes = {name: Magnitude((i + 1) * one, 0.0, 4.0) for i, name in enumerate(MOTIONS)}
+    maps = MotionMaps(magnitudes, one)
+    assert [motion_mask(maps, name).item() for name in MOTIONS] == pytest.approx([0.25, 0.5, 0.75])
+    with pytest.raises(
+        UserError, match="no mask recipe 'median': use paper or object or camera or"
+    ):
         motion_mask(maps, "median")
+
+
+def panned_patch() -> tuple[MotionField, np.ndarray]:
+    """A patch that moves by (0, 2) in a scene that the camera moves by (3, 0), and where it is."""
+    patch = np.zeros((4, 32, 32), bool)
+    patch[1:, 8:20, 8:20] = True
+    displacement = np.broadcast_to((3.0, 0.0), (4, 32, 32, 2)).copy()
+    displacement[0] = 0
+    displacement[patch] += (0, 2)
+    return field_of(displacement), patch
+
+
+def test_recipes_tell_the_object_from_the_camera() -> None:
+    field, patch = panned_patch()
+    maps = reduce_field(field, 1, estimate_camera(field))
+    own, camera = motion_mask(maps, "object"), motion_mask(maps, "camera")
+    assert np.abs(own - patch).max() < 0.05
+    assert np.abs(camera[1:] - 1).max() < 0.05
+    assert not camera[0].any()
+    assert motion_mask(maps, "paper")[1:].min() > 0.8
+    # Without a camera model the objects have all of the motion.
+    still = reduce_field(field, 1)
+    assert np.array_equal(motion_mask(still, "object"), motion_mask(still, "paper"))
+    assert not motion_mask(still, "camera").any()
+
+
+def test_static_is_judged_by_the_recipes_own_motion() -> None:
+    pan = np.broadcast_to((3.0, 0.0), (4, 32, 32, 2)).copy()
+    pan[0] = 0
+    field = field_of(pan)
+    maps = reduce_field(field, 8, estimate_camera(field))
+    static = {recipe: is_static(maps, recipe, 0.1) for recipe in RECIPES}
+    assert static == {"paper": False, "object": True, "camera": False, "none": False}
+    assert not motion_mask(maps, "object", static_below=0.1).any()
+
+
+def test_trust_weighs_every_recipe_but_none() -> None:
+    field, _ = panned_patch()
+    trust = np.random.default_rng(0).uniform(0.5, 1, (4, 32, 32)).astype(np.float32)
+    field = MotionField(field.displacement_fhw2, trust, np.ones_like(trust), field.convention)
+    maps = reduce_field(field, 1, estimate_camera(field))
+    for motion in MOTIONS:
+        plain, trusted = motion_mask(maps, motion), motion_mask(maps, motion, trusted=True)
+        assert np.allclose(trusted, plain * trust, atol=1e-6)
+    assert (motion_mask(maps, "none", trusted=True) == 1).all()

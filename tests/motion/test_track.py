@@ -10,10 +10,12 @@ from motive.clips.decoding import decode_clip
 from motive.clips.ingest import file_key
 from motive.clips.sampling import FrameSampler
 from motive.errors import ClipError
+from motive.motion.camera import CameraModel, estimate_camera
 from motive.motion.dis import DisTracker
 from motive.motion.field import MotionField
-from motive.motion.masks import describe_field, motion_mask, reduce_field
-from motive.motion.track import TrackStage, maps_of
+from motive.motion.masks import MOTIONS, motion_mask, reduce_field
+from motive.motion.statistics import describe_field
+from motive.motion.track import STATISTICS, TrackStage, maps_of
 from motive.runs.stage import Failure
 from motive.runs.tables import Row, Table
 
@@ -31,25 +33,35 @@ def test_a_stored_row_gives_the_maps_and_the_statistics(zoo: Path, tmp_path: Pat
     table.append([r for r in stage([row_for(path)]) if isinstance(r, dict)])
     (stored,) = table.rows(stage.fingerprint())
     field = DisTracker().track(decode_clip(path, SAMPLER).frames_fhw3)
-    maps, expected = maps_of(stored), reduce_field(field, 8)
-    assert maps.magnitude_fhw.shape == (9, 8, 8)
-    assert np.array_equal(maps.magnitude_fhw, expected.magnitude_fhw)
+    camera = estimate_camera(field)
+    maps, expected = maps_of(stored), reduce_field(field, 8, camera)
+    assert maps.trust_fhw.shape == (9, 8, 8)
     assert np.array_equal(maps.trust_fhw, expected.trust_fhw)
-    assert (maps.low, maps.high) == (expected.low, expected.high)
-    assert np.array_equal(motion_mask(maps, "paper"), motion_mask(expected, "paper"))
-    statistics = describe_field(field)
-    assert stored["mean_speed"] == pytest.approx(statistics.mean_speed)
-    assert stored["moving_share"] == pytest.approx(statistics.moving_share)
+    assert maps.magnitudes.keys() == expected.magnitudes.keys() == set(MOTIONS)
+    for motion, found in maps.magnitudes.items():
+        original = expected.magnitudes[motion]
+        assert np.array_equal(found.magnitude_fhw, original.magnitude_fhw)
+        assert (found.low, found.high) == (original.low, original.high)
+        assert np.array_equal(motion_mask(maps, motion), motion_mask(expected, motion))
+    statistics = describe_field(field, camera)
+    for name in STATISTICS:
+        assert stored[name] == pytest.approx(getattr(statistics, name)), name
     assert statistics.mean_speed > 0.05
 
 
-def test_the_fingerprint_is_the_tracker_and_the_grid() -> None:
+def test_the_fingerprint_is_the_tracker_the_grid_and_the_camera_model() -> None:
     class Other(DisTracker):
         def fingerprint(self) -> str:
             return "other"
 
-    stages = [TrackStage(t, SAMPLER, s) for t in (DisTracker(), Other()) for s in (8, 16)]
-    assert len({s.fingerprint() for s in stages}) == 4
+    models: tuple[CameraModel, ...] = ("translation", "similarity")
+    stages = [
+        TrackStage(t, SAMPLER, s, m)
+        for t in (DisTracker(), Other())
+        for s in (8, 16)
+        for m in models
+    ]
+    assert len({s.fingerprint() for s in stages}) == 8
 
 
 def test_a_changed_file_and_a_clip_that_the_tracker_refuses_are_failures(

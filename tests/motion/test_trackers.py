@@ -18,3 +18,8 @@ def test_an_unknown_tracker_is_refused_with_what_to_use(name: str) -> None:
     assert f"'{name}'" in str(error.value)
     assert "dis" in str(error.value).split(":")[-1]
     assert ". " not in str(error.value)
+
+
+def test_dis_takes_no_weights() -> None:
+    with pytest.raises(UserError, match="dis has no weights: leave --tracker-checkpoint out"):
+        make_tracker("dis", "weights.pth")

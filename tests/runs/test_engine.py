@@ -1,5 +1,6 @@
 """The engine: every row once, in order, whatever breaks, and nothing committed is lost or doubled."""
 
+import itertools
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -169,7 +170,7 @@ def test_time_commits_too(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_failing_commit_doubles_nothing(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
     """Results are written, then the failures cannot be: a rerun must not find anything twice."""
     monkeypatch.setattr(engine, "FLUSH_ROWS", 12)
-    append, tries = kept.failures.append, iter([True, False, False, False])
+    append, tries = kept.failures.append, itertools.chain([True], itertools.repeat(False))
 
     def full_once(new: list[Row]) -> None:
         if next(tries):

@@ -147,6 +147,16 @@ def test_replace_makes_the_table(table: Table) -> None:
     assert keys_of(table) == ["a"]
 
 
+def test_drop_removes_keys_whoever_made_them(table: Table) -> None:
+    table.drop(["a"])
+    assert not table.exists()
+    table.append([row("a", "one"), row("it's", "one"), row("c", "one"), row("a", "two")])
+    table.drop(["a", "it's", "never there"])
+    assert [(r["key"], r["made_by"]) for r in table.rows()] == [("c", "one")]
+    table.drop([])
+    assert table.count() == 1
+
+
 def test_an_append_is_all_or_nothing(table: Table) -> None:
     table.append([row("a")])
     bad = row("c") | {"count": "many"}

@@ -78,9 +78,16 @@ def test_every_texture_shows_both_colours(texture: str) -> None:
     u, v = np.meshgrid(axis, axis)
     for phase in np.linspace(0, 6, 7):
         paint = object_color(replace(LOOK, texture=texture, phase=float(phase)), u, v)
-        first = (paint == COLORS["red"]).all(-1)
-        second = (paint == COLORS["white"]).all(-1)
-        assert (first | second).all()
+        shown = np.unique(paint.reshape(-1, 3), axis=0)
+        assert len(shown) == 2
+        first, white = np.array(COLORS["red"]), np.array(COLORS["white"])
+        assert (shown == first).all(-1).any()
+        # The other one lies on the way to the second colour.
+        other = shown[~(shown == first).all(-1)][0]
+        way = (other - first) @ (white - first) / ((white - first) @ (white - first))
+        assert np.allclose(other, first + way * (white - first))
+        assert 0.5 < way <= 1
+        second = (paint == other).all(-1)
         assert 0.08 < second.mean() < 0.92
 
 

@@ -1,6 +1,7 @@
 """Media files to frames, with PyAV: whatever it can read, upright, at true times."""
 
 import hashlib
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,7 @@ def content_digest(path: Path) -> str:
 def decode_clip(path: Path, sampler: FrameSampler) -> DecodedClip:
     """Decode, choose and resize the frames that `sampler` asks for.
 
-    Frames come in presentation order, rotation metadata honoured, in the best of several video
+    Frames come in presentation order, rotation and mirroring metadata honoured, in the best of several video
     streams. Decoding stops as soon as the sampler has what it needs.
 
     Raises ClipError with the reason when there is no video, no frame, too few frames for the model,
@@ -166,8 +167,21 @@ def _upright(frame: "av.VideoFrame") -> np.ndarray:
         raise ClipError(
             f"{frame.format.name} frames cannot be converted: {_reason(error)}"
         ) from None
-    quarter_turns = round((frame.rotation or 0) / 90) % 4
-    return np.rot90(image, quarter_turns) if quarter_turns else image
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    return image if matrix is None else _oriented(image, bytes(matrix))
+
+
+def _oriented(image_hw3: np.ndarray, matrix: bytes) -> np.ndarray:
+    """The image as its display matrix shows it: turned by quarters, mirrored, or both.
+
+    matrix: nine 32-bit numbers, row by row; (x, y) goes to (a·x + c·y, b·x + d·y), y down.
+    """
+    a, b, _, c, d = struct.unpack("=5i", matrix[:20])
+    if a and d and not b and not c:
+        return image_hw3[:: 1 if d > 0 else -1, :: 1 if a > 0 else -1]
+    if b and c and not a and not d:
+        return image_hw3.transpose(1, 0, 2)[:: 1 if b > 0 else -1, :: 1 if c > 0 else -1]
+    raise ClipError("its rotation is not by quarter turns")
 
 
 def _resize(image_hw3: np.ndarray, sampler: FrameSampler) -> np.ndarray:

@@ -11,7 +11,7 @@ from motive.gradients.loss import motion_weighted_loss
 from motive.gradients.noise import shared_noise
 from motive.gradients.objective import Objective
 from motive.gradients.streaming import StreamingGradient, choose_parameters
-from motive.motion.masks import is_static, motion_mask, pool_frames
+from motive.motion.masks import motion_mask, pool_frames
 from motive.motion.track import maps_of
 from motive.runs.stage import Stage
 from motive.runs.tables import Row
@@ -101,7 +101,8 @@ class GradientStage(Stage):
             "feature": feature.astype(np.float32),
             "norm": norm,
             "loss": float(np.mean(losses)),
-            "static": objective.mask != "none" and is_static(maps, objective.static_below),
+            # Without weight there is no gradient, also where motion is too small for the latent grid.
+            "static": not mask.any(),
         }
 
     def _save_memory(self, latents: torch.Tensor) -> None:

@@ -49,6 +49,9 @@ class DisTracker:
             visibility[f] = ((origin >= 0) & (origin <= (width - 1, height - 1))).all(-1)
         return MotionField(displacement, visibility, confidence, "from_previous")
 
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
 
 def _grey(frame_hw3: np.ndarray) -> np.ndarray:
     grey = cv2.cvtColor(frame_hw3, cv2.COLOR_RGB2GRAY)

@@ -29,9 +29,15 @@ class MotionField:
         """M = ‖(dw, dh)‖₂ in pixels (paper, section 3.3)."""
         return np.linalg.norm(self.displacement_fhw2, axis=-1)
 
-    def speed_fhw(self) -> np.ndarray:
-        """Pixels per frame, whatever the convention: the change of the displacement from first frames."""
+    def velocity_fhw2(self) -> np.ndarray:
+        """Pixels per frame, whatever the convention: the change of the displacement from first frames.
+
+        Zero in frame 0 by both conventions.
+        """
         if self.convention == "from_previous":
-            return self.magnitude_fhw()
-        step = np.diff(self.displacement_fhw2, axis=0, prepend=self.displacement_fhw2[:1])
-        return np.linalg.norm(step, axis=-1)
+            return self.displacement_fhw2
+        return np.diff(self.displacement_fhw2, axis=0, prepend=self.displacement_fhw2[:1])
+
+    def speed_fhw(self) -> np.ndarray:
+        """The length of the velocity, in pixels per frame."""
+        return np.linalg.norm(self.velocity_fhw2(), axis=-1)

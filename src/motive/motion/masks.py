@@ -4,84 +4,77 @@ The tracker's stage stores a few maps on the latent's spatial grid; the objectiv
 into a mask. So another recipe needs no second tracking.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from motive.errors import UserError
+from motive.motion.camera import CameraMotion
 from motive.motion.field import MotionField
 
 ZETA = 1e-6  # the paper's ζ in the min-max normalisation
-MOVING = 0.5  # pixels per frame from which a pixel counts as moving in the statistics
-RECIPES = ("paper", "none")
+MOTIONS = ("paper", "object", "camera")
+RECIPES = (*MOTIONS, "none")
 
 
 @dataclass(frozen=True)
-class MotionMaps:
-    """A clip's motion on the latent's spatial grid, one map for each pixel frame.
+class Magnitude:
+    """M of one kind of motion on the latent's spatial grid, one map for each pixel frame.
 
-    magnitude_fhw: M, in pixels, reduced bilinearly from the frame's grid to the latent's.
-    trust_fhw: visibility × confidence, 0..1, reduced in the same way.
+    magnitude_fhw: in pixels, reduced bilinearly from the frame's grid to the latent's.
     low, high: the smallest and largest M of the clip at full resolution, in pixels.
     """
 
     magnitude_fhw: np.ndarray
-    trust_fhw: np.ndarray
     low: float
     high: float
 
 
 @dataclass(frozen=True)
-class MotionStatistics:
-    """What a person wants to know of a clip's motion.
+class MotionMaps:
+    """A clip's motion on the latent's spatial grid.
 
-    mean_speed, p95_speed: pixels per frame over all pixels and frames but the first.
-    moving_share: share of pixels that move by more than 0.5 pixels per frame.
-    confident_share: share of pixels with visibility × confidence of at least 0.6.
+    magnitudes: by `MOTIONS`: `paper` is the raw displacement's, `object` what the camera leaves of it,
+        `camera` the camera's part.
+    trust_fhw: visibility × confidence, 0..1, reduced as the magnitudes are.
     """
 
-    mean_speed: float
-    p95_speed: float
-    moving_share: float
-    confident_share: float
+    magnitudes: Mapping[str, Magnitude]
+    trust_fhw: np.ndarray
 
 
-def reduce_field(field: MotionField, spatial_stride: int) -> MotionMaps:
+def reduce_field(
+    field: MotionField, spatial_stride: int, camera: CameraMotion | None = None
+) -> MotionMaps:
     """Maps at 1/`spatial_stride` of the field's size, bilinearly as the paper's section 3.3.
+
+    camera: None is a camera that stands still: all motion is the objects'.
 
     The min-max normalisation is affine in M, so it commutes with the bilinear reduction: keeping the
     full-resolution extremes beside the reduced M loses nothing.
     """
-    magnitude = field.magnitude_fhw()
-    trust = field.visibility_fhw * field.confidence_fhw
-    height, width = magnitude.shape[1:]
+    height, width = field.visibility_fhw.shape[1:]
     size = (max(1, width // spatial_stride), max(1, height // spatial_stride))
 
     def reduce(maps_fhw: np.ndarray) -> np.ndarray:
+        maps_fhw = maps_fhw.astype(np.float32, copy=False)
         small = [cv2.resize(m, size, interpolation=cv2.INTER_LINEAR) for m in maps_fhw]
-        return np.stack(small).astype(np.float32)
+        return np.stack(small)
 
-    return MotionMaps(
-        reduce(magnitude.astype(np.float32)),
-        reduce(trust.astype(np.float32)),
-        float(magnitude.min()),
-        float(magnitude.max()),
-    )
+    def magnitude_of(part: MotionField) -> Magnitude:
+        whole = part.magnitude_fhw()
+        return Magnitude(reduce(whole), float(whole.min()), float(whole.max()))
 
-
-def describe_field(field: MotionField) -> MotionStatistics:
-    """Statistics of the motion itself; all zero for a clip of one frame."""
-    speed = field.speed_fhw()[1:]
-    if speed.size == 0:
-        return MotionStatistics(0.0, 0.0, 0.0, 1.0)
-    trust = field.visibility_fhw * field.confidence_fhw
-    return MotionStatistics(
-        mean_speed=float(speed.mean()),
-        p95_speed=float(np.percentile(speed, 95)),
-        moving_share=float((speed > MOVING).mean()),
-        confident_share=float((trust[1:] >= 0.6).mean()),
-    )
+    trust = reduce(field.visibility_fhw * field.confidence_fhw)
+    paper = magnitude_of(field)
+    if camera is None:
+        still = Magnitude(np.zeros_like(paper.magnitude_fhw), 0.0, 0.0)
+        return MotionMaps({"paper": paper, "object": paper, "camera": still}, trust)
+    parts = {"object": camera.residual(field), "camera": camera.part(field)}
+    magnitudes = {name: magnitude_of(part) for name, part in parts.items()}
+    return MotionMaps({"paper": paper, **magnitudes}, trust)
 
 
 def motion_mask(
@@ -89,9 +82,10 @@ def motion_mask(
 ) -> np.ndarray:
     """W on the latent's spatial grid for each pixel frame, `(F, h, w)` float32 in 0..1.
 
-    recipe: `paper` is W = (M − min M) / (max M − min M + ζ) over the whole clip (section 3.3);
-        `none` is W = 1, which gives back the plain loss.
-    trusted: multiply by visibility × confidence.
+    recipe: `paper` is W = (M − min M) / (max M − min M + ζ) over the whole clip (section 3.3), with M
+        the magnitude of the raw displacement; `object` and `camera` are the same with M of the
+        objects' own motion and of the camera's; `none` is W = 1, which gives back the plain loss.
+    trusted: multiply by visibility × confidence; not with `none`.
     static_below: a clip whose largest M does not exceed so many pixels is static. Its mask is zero
         everywhere: no motion, no weight, no influence. Min-max alone would blow the tracker's noise
         up to full weight.
@@ -101,18 +95,25 @@ def motion_mask(
     if recipe not in RECIPES:
         raise UserError(f"there is no mask recipe '{recipe}': use {' or '.join(RECIPES)}")
     if recipe == "none":
-        return np.ones_like(maps.magnitude_fhw)
-    if is_static(maps, static_below):
-        return np.zeros_like(maps.magnitude_fhw)
-    mask = (maps.magnitude_fhw - maps.low) / (maps.high - maps.low + ZETA)
+        return np.ones_like(maps.trust_fhw)
+    if is_static(maps, recipe, static_below):
+        return np.zeros_like(maps.trust_fhw)
+    motion = maps.magnitudes[recipe]
+    mask = (motion.magnitude_fhw - motion.low) / (motion.high - motion.low + ZETA)
     if trusted:
         mask = mask * maps.trust_fhw
     return np.clip(mask, 0, 1).astype(np.float32)
 
 
-def is_static(maps: MotionMaps, static_below: float) -> bool:
-    """Whether the clip shows no motion above `static_below` pixels."""
-    return maps.high <= static_below or maps.high == maps.low
+def is_static(maps: MotionMaps, recipe: str, static_below: float) -> bool:
+    """Whether the clip shows no motion above `static_below` pixels of the kind that `recipe` weighs.
+
+    With `none` no clip is static: the plain loss has a gradient without any motion.
+    """
+    if recipe == "none":
+        return False
+    motion = maps.magnitudes[recipe]
+    return motion.high <= static_below or motion.high == motion.low
 
 
 def pool_frames(mask_fhw: np.ndarray, frame_map: list[range]) -> np.ndarray:

@@ -19,14 +19,29 @@ class Tracker(Protocol):
         """The motion of RGB uint8 frames. Raises ClipError for a clip that it cannot follow."""
         ...
 
+    def close(self) -> None:
+        """Let go of what `track` loaded; the next clip loads it again."""
+        ...
 
-def make_tracker(name: str) -> Tracker:
+
+def make_tracker(name: str, checkpoint: str | None = None, device: str = "cpu") -> Tracker:
     """The tracker called `name`.
 
-    Raises UserError for a name that is not known.
+    checkpoint: the weights' file or hub id, of a tracker that has weights; None takes the published
+        ones.
+    device: where a network runs.
+
+    Raises UserError for a name that is not known, or a checkpoint that the tracker has no use for.
     """
+    if name == "alltracker":
+        from motive.motion.alltracker_checkpoint import HUB_ID
+        from motive.motion.alltracker_tracker import AllTrackerTracker
+
+        return AllTrackerTracker(checkpoint or HUB_ID, device)
     if name == "dis":
+        if checkpoint is not None:
+            raise UserError("the tracker dis has no weights: leave --tracker-checkpoint out")
         from motive.motion.dis import DisTracker
 
         return DisTracker()
-    raise UserError(f"there is no tracker '{name}': use --tracker dis")
+    raise UserError(f"there is no tracker '{name}': use --tracker dis or alltracker")

@@ -25,10 +25,16 @@ class Sampling(_Section):
 
 
 class Motion(_Section):
-    """The tracker and the mask's recipe (`motive.motion.masks.motion_mask`)."""
+    """The tracker and the mask's recipe (`motive.motion.masks.motion_mask`).
+
+    checkpoint: file or hub id of the tracker's weights; None takes the published ones.
+    camera: the global model of the camera's motion (`motive.motion.camera.estimate_camera`).
+    """
 
     tracker: str = "dis"
-    mask: Literal["paper", "none"] = "paper"
+    checkpoint: str | None = None
+    camera: Literal["translation", "similarity", "homography"] = "similarity"
+    mask: Literal["paper", "object", "camera", "none"] = "paper"
     mask_trusted: bool = False
     static_below: float = Field(0.1, ge=0)
 
@@ -44,10 +50,16 @@ class Gradients(_Section):
 
 
 class Selection(_Section):
-    """Votes and how many clips to take."""
+    """Votes, how many clips to take, and which motion keeps a clip out.
+
+    max_camera_share, min_speed: bounds on `motive.motion.statistics.MotionStatistics`' camera_share
+        and mean_speed; a clip beyond them is ranked and never selected. None is no bound.
+    """
 
     fraction: float = Field(0.10, gt=0, le=1)
     percentile: float = Field(90.0, ge=0, lt=100)
+    max_camera_share: float | None = Field(None, ge=0, le=1)
+    min_speed: float | None = Field(None, ge=0)
 
 
 class Compute(_Section):

@@ -30,7 +30,8 @@ class Table:
         self.schema = pa.schema([*KEY_COLUMNS, *schema])
 
     def exists(self) -> bool:
-        return (self.path / "_versions").is_dir()
+        # A first write that was broken off leaves the folder and no version in it.
+        return any((self.path / "_versions").glob("*.manifest"))
 
     def append(self, rows: Sequence[Row]) -> None:
         """Commit `rows` all together or not at all.

@@ -9,9 +9,9 @@ import numpy as np
 from motive.clips.decoding import DecodedClip
 from motive.clips.ingest import decode_unchanged
 from motive.errors import ClipError
-from motive.motion.masks import motion_mask
+from motive.motion.masks import is_static, motion_mask
 from motive.motion.track import maps_of
-from motive.results import ranking_of
+from motive.results import held_back, ranking_of
 from motive.runs.members import Member
 from motive.runs.provenance import now, write_atomically
 from motive.runs.tables import Row
@@ -40,6 +40,7 @@ def write_report(
 
 def _report_data(run: "Run", check: list[dict[str, object]] | None, check_note: str) -> ReportData:
     ranking, scores, query_ids, clip_ids = ranking_of(run)
+    held = held_back(run)
     motion, log, failures = run.motion(), run.store.log.read(), run.failures()
     clips = {m.clip_id: m for m in run.members if m.role == "clip" and m.usable}
     queries = {m.clip_id: m for m in run.members if m.role == "query" and m.usable}
@@ -96,6 +97,7 @@ def _report_data(run: "Run", check: list[dict[str, object]] | None, check_note: 
             "clips": str(sum(m.role == "clip" for m in run.members)),
             "queries": str(len(query_ids)),
             "selected": str(int(ranking.selected.sum())),
+            **({"held back for their motion": str(len(held))} if held else {}),
             "model": run.config.model,
             "tracker": run.config.motion.tracker,
             "seconds": f"{sum(entry['seconds'] for entry in log.values()):.0f}",
@@ -126,10 +128,14 @@ def motion_label(member: Member) -> str:
 
 
 def _note(run: "Run", row: Row) -> str:
-    mask = run.config.motion
-    if mask.mask != "none" and row["high"] <= mask.static_below:
+    motion = run.config.motion
+    if is_static(maps_of(row), motion.mask, motion.static_below):
         return "static: no motion, so its gradient and its scores are zero"
-    return ""
+    return (
+        f"p95 {row['p95_speed']:.2f} px/frame, camera {row['camera_share']:.0%}, "
+        f"moving {row['moving_share']:.0%}, jerk {row['jerk']:.2f}, "
+        f"confident {row['confident_share']:.0%}"
+    )
 
 
 class _Previews:

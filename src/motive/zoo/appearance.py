@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-COLORS = {
+# No pure black, white or primaries: real footage has few, and a small VAE can tell the rest apart.
+_PURE = {
     "red": (0.85, 0.20, 0.18),
     "orange": (0.93, 0.55, 0.15),
     "yellow": (0.92, 0.83, 0.25),
@@ -19,6 +20,8 @@ COLORS = {
     "white": (0.93, 0.93, 0.90),
     "black": (0.10, 0.10, 0.12),
 }
+COLORS = {name: tuple(0.15 + 0.7 * v for v in value) for name, value in _PURE.items()}
+SECOND_COLOR = 0.65  # how far the texture goes from the first colour to the second
 SHAPES = ("circle", "square", "triangle", "diamond", "hexagon", "cross")
 TEXTURES = ("stripes", "checks", "spots", "halves", "sectors")
 BACKGROUNDS = ("plain", "gradient", "waves", "tiles")
@@ -110,7 +113,8 @@ def object_color(look: Appearance, u: np.ndarray, v: np.ndarray) -> np.ndarray:
         second = u * np.cos(look.phase) + v * np.sin(look.phase) > 0
     else:
         second = np.sin(3 * np.arctan2(v, u) + look.phase) > 0
-    return np.where(second[..., None], COLORS[look.color2], COLORS[look.color])
+    first, other = np.array(COLORS[look.color]), np.array(COLORS[look.color2])
+    return np.where(second[..., None], first + SECOND_COLOR * (other - first), first)
 
 
 def scene_color(look: Appearance, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -125,7 +129,7 @@ def scene_color(look: Appearance, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         shade = 0.09 * np.sign(np.sin(0.2 * (x * c + y * s)) * np.sin(0.2 * (y * c - x * s)))
     else:
         shade = np.zeros_like(x)
-    color = np.clip(0.15 + 0.7 * base + shade[..., None], 0, 1)
+    color = np.clip(base + shade[..., None], 0, 1)
     for spot in look.distractors:
         disc = (x - spot.x) ** 2 + (y - spot.y) ** 2 < spot.radius**2
         color = np.where(disc[..., None], COLORS[spot.color], color)

@@ -1,0 +1,235 @@
+"""Camera motion: one global model per frame, fitted robustly to the motion field.
+
+The model maps each pixel to where the field says that its content is in the other frame: the current
+frame for the convention `from_first`, the previous one for `from_previous`. What the model says is the
+camera's part of the field, and the rest is the objects' own motion.
+
+The fit is a consensus search over minimal samples (MSAC: Torr and Zisserman, 2000), then reweighted
+least squares with Geman-McClure weights. The samples are drawn from a fixed seed for every frame, so
+that equal fields have equal cameras.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import numpy as np
+
+from motive.errors import UserError
+from motive.motion.field import MotionField
+
+CameraModel = Literal["translation", "similarity", "homography"]
+
+# A pixel agrees with the camera when it is off by less than about TOLERANCE pixels plus SLACK of the
+# way that it went: flow errs by parts of a pixel where things are slow, by parts of the way where fast.
+TOLERANCE, SLACK = 0.5, 0.05
+POINTS = 1024  # pixels of a frame that are fitted to
+HYPOTHESES = 128
+REFINEMENTS = 8
+MIN_POINTS = 16  # with fewer confident pixels there is no telling
+MIN_CONFIDENT = 0.05  # nor with a smaller share of the frame's visibility × confidence
+MIN_SUPPORT = 0.3  # of the confident pixels must agree with a camera
+MIN_GAIN = 0.02  # in cost, 0..1, over a camera that stands still
+
+_Map = np.ndarray  # (3, 3), float64, in pixels
+
+
+@dataclass(frozen=True)
+class CameraMotion:
+    """The camera of a clip.
+
+    maps_f33: pixels (x, y, 1) of frame f to where the still world's content of that pixel is in the
+        other frame; the identity for a frame without camera motion.
+    support_f: share of the frame's visibility × confidence that agrees with the map, 0..1.
+    """
+
+    maps_f33: np.ndarray
+    support_f: np.ndarray
+
+    def part(self, field: MotionField) -> MotionField:
+        """The camera's part of `field`, in its convention, with its visibility and confidence."""
+        frames, height, width = field.displacement_fhw2.shape[:3]
+        grid = _grid(height, width)
+        camera = np.zeros((frames, height, width, 2), np.float32)
+        for f, map_33 in enumerate(self.maps_f33):
+            if not np.array_equal(map_33, np.eye(3)):
+                camera[f] = _sign(field) * (_apply(map_33, grid) - grid)
+        return replace(field, displacement_fhw2=camera)
+
+    def residual(self, field: MotionField) -> MotionField:
+        """What the camera leaves of `field`: the objects' own motion."""
+        own = field.displacement_fhw2 - self.part(field).displacement_fhw2
+        return replace(field, displacement_fhw2=own)
+
+
+def estimate_camera(field: MotionField, model: CameraModel = "similarity") -> CameraMotion:
+    """The camera that moves most of each frame, each frame by itself.
+
+    model: `translation` (2 numbers), `similarity` (shift, turn and zoom: 4) or `homography` (8).
+
+    A frame has a camera that stands still (the identity, so all motion is the objects') when
+
+    - it is frame 0, which has no motion by either convention;
+    - fewer than 16 pixels, or less than 5% of visibility × confidence, can be relied on;
+    - no map agrees with at least 30% of the confident pixels: everything goes its own way;
+    - no map explains the field clearly better than standing still: nothing moves, or little of the
+      frame, or (flow over a surface without texture) the tracker saw nothing move.
+
+    Raises UserError for a model that is not known.
+    """
+    if model not in get_args(CameraModel):
+        raise UserError(
+            f"there is no camera model '{model}': use translation, similarity or homography"
+        )
+    frames, height, width = field.displacement_fhw2.shape[:3]
+    grid, sign = _grid(height, width).reshape(-1, 2), _sign(field)
+    maps, support = np.tile(np.eye(3), (frames, 1, 1)), np.ones(frames)
+    for f in range(1, frames):
+        trust = (field.visibility_fhw[f] * field.confidence_fhw[f]).ravel().astype(np.float64)
+        moves = sign * field.displacement_fhw2[f].reshape(-1, 2).astype(np.float64)
+        maps[f], support[f] = _fit_frame(grid, moves, trust, model)
+    return CameraMotion(maps, support)
+
+
+def camera_share(field: MotionField, residual: MotionField) -> float:
+    """Share of the clip's squared motion that the camera explains, 0..1.
+
+    1 − Σ t ‖residual‖² / Σ t ‖displacement‖² with t = visibility × confidence; 0 without motion.
+    """
+    trust = field.visibility_fhw * field.confidence_fhw
+    whole = float((trust * field.magnitude_fhw() ** 2).sum(dtype=np.float64))
+    rest = float((trust * residual.magnitude_fhw() ** 2).sum(dtype=np.float64))
+    return min(1.0, max(0.0, 1 - rest / whole)) if whole > 0 else 0.0
+
+
+def _sign(field: MotionField) -> float:
+    # By flow a pixel of frame f came from where the displacement leads back to.
+    return 1.0 if field.convention == "from_first" else -1.0
+
+
+def _grid(height: int, width: int) -> np.ndarray:
+    return np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).astype(np.float64)
+
+
+def _apply(map_33: _Map, points_n2: np.ndarray) -> np.ndarray:
+    there = points_n2 @ map_33[:, :2].T + map_33[:, 2]
+    return there[..., :2] / there[..., 2:]
+
+
+def _fit_frame(
+    grid_n2: np.ndarray, moves_n2: np.ndarray, trust_n: np.ndarray, model: CameraModel
+) -> tuple[_Map, float]:
+    """The frame's map and its support."""
+    still = np.eye(3)
+    if trust_n.mean() < MIN_CONFIDENT or (trust_n > 0).sum() < MIN_POINTS:
+        return still, 0.0
+    # Equal steps in cumulated trust: a confident pixel is taken as often as its trust says.
+    steps = (np.arange(POINTS) + 0.5) / POINTS * trust_n.sum()
+    chosen = np.unique(np.minimum(np.searchsorted(np.cumsum(trust_n), steps), len(trust_n) - 1))
+    points, moves, trust = grid_n2[chosen], moves_n2[chosen], trust_n[chosen]
+    tolerance = TOLERANCE + SLACK * np.linalg.norm(moves, axis=-1)
+    there = points + moves
+
+    def judge(map_33: _Map) -> tuple[float, float]:
+        """Cost and support, each 0..1."""
+        off = _squared_error(map_33, points, there) / tolerance**2
+        weight = trust / trust.sum()
+        return float(weight @ np.minimum(off, 1)), float(weight @ (off < 1))
+
+    best = _consensus(points, moves, trust, tolerance, model)
+    for attempt in range(REFINEMENTS):
+        off = _squared_error(best, points, there) / tolerance**2
+        weight = trust / (1 + off) ** 2
+        # A homography is refined from the similarity that is found first.
+        simple = model == "homography" and attempt < REFINEMENTS // 2
+        refined = _least_squares(points, there, weight, "similarity" if simple else model)
+        if refined is None or not _sane(refined, points):
+            break
+        best = refined
+    cost, support = judge(best)
+    still_cost, still_support = judge(still)
+    if support < MIN_SUPPORT or cost > still_cost - MIN_GAIN:
+        return still, still_support
+    return best, support
+
+
+def _squared_error(map_33: _Map, points_n2: np.ndarray, there_n2: np.ndarray) -> np.ndarray:
+    return ((_apply(map_33, points_n2) - there_n2) ** 2).sum(-1)
+
+
+def _sane(map_33: _Map, points_n2: np.ndarray) -> bool:
+    """Whether the map is finite and keeps all points in front of the camera."""
+    depth = points_n2 @ map_33[2, :2] + map_33[2, 2]
+    return bool(np.isfinite(map_33).all() and depth.min() > 0.1 and np.linalg.det(map_33) > 1e-6)
+
+
+def _consensus(
+    points: np.ndarray,
+    moves: np.ndarray,
+    trust: np.ndarray,
+    tolerance: np.ndarray,
+    model: CameraModel,
+) -> _Map:
+    """The translation or similarity through one or two pixels that costs least."""
+    random = np.random.default_rng(0)
+    first, second = random.integers(0, len(points), (2, HYPOTHESES))
+    # As complex numbers a similarity is z → a z + b.
+    z, m = points @ (1, 1j), moves @ (1, 1j)
+    apart = z[second] - z[first]
+    usable = np.abs(apart) > 0
+    turn = np.zeros(HYPOTHESES, complex)
+    if model != "translation":
+        turn[usable] = (m[second] - m[first])[usable] / apart[usable]
+        # Twice as large or half as large from one frame to the other is no camera.
+        turn[np.abs(turn) > 1] = 0
+    shift = m[first] - turn * z[first]
+    # The still camera and pure shifts compete as well.
+    turn = np.concatenate([[0], turn, np.zeros(HYPOTHESES)])
+    shift = np.concatenate([[0], shift, m[first]])
+    off = np.abs(turn[:, None] * z + shift[:, None] - m) ** 2 / tolerance**2
+    winner = int((np.minimum(off, 1) @ trust).argmin())
+    a, b = 1 + turn[winner], shift[winner]
+    return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag], [0, 0, 1]])
+
+
+def _least_squares(
+    points: np.ndarray, there: np.ndarray, weight: np.ndarray, model: CameraModel
+) -> _Map | None:
+    """The weighted least-squares map; None when the points do not determine one."""
+    total = weight.sum()
+    if total <= 0:
+        return None
+    centre = weight @ points / total
+    scale = float(np.sqrt(weight @ ((points - centre) ** 2).sum(-1) / total))
+    if scale == 0:
+        return None
+    near, far = (points - centre) / scale, (there - centre) / scale
+    if model == "translation":
+        inner = np.eye(3)
+        inner[:2, 2] = weight @ (far - near) / total
+    elif model == "similarity":
+        # near has weighted mean zero, so turn and shift separate.
+        z, target = near @ (1, 1j), far @ (1, 1j)
+        b = (weight * target).sum() / total
+        a = (weight * z.conj() * target).sum() / (weight * np.abs(z) ** 2).sum()
+        inner = np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag], [0, 0, 1]])
+    else:
+        x, y, zero, one = near[:, 0], near[:, 1], np.zeros(len(near)), np.ones(len(near))
+        u, v = far[:, 0], far[:, 1]
+        rows = np.concatenate(
+            [
+                np.stack([x, y, one, zero, zero, zero, -u * x, -u * y], -1),
+                np.stack([zero, zero, zero, x, y, one, -v * x, -v * y], -1),
+            ]
+        )
+        root = np.sqrt(np.concatenate([weight, weight]))
+        found, _, rank, _ = np.linalg.lstsq(
+            rows * root[:, None], np.concatenate([u, v]) * root, rcond=1e-10
+        )
+        if rank < 8:
+            return None
+        inner = np.append(found, 1.0).reshape(3, 3)
+    to_inner = np.array(
+        [[1 / scale, 0, -centre[0] / scale], [0, 1 / scale, -centre[1] / scale], [0, 0, 1]]
+    )
+    whole = np.linalg.inv(to_inner) @ inner @ to_inner
+    return whole / whole[2, 2] if abs(whole[2, 2]) > 1e-9 else None

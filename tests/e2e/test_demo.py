@@ -1,0 +1,30 @@
+"""The demo, as `make demo` runs it but on one corpus."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+METHODS = ["Motive", "Motive without the mask", "motion magnitude", "random"]
+
+
+def test_demo_ranks_better_than_chance(tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    done = subprocess.run(
+        [sys.executable, "-m", "motive.cli", "demo", "--out", str(out), "--seeds", "1"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    check = json.loads((out / "check.json").read_text())["check"]
+    share = {row["method"]: row["precision"] for row in check}
+    assert list(share) == METHODS
+    # One of fourteen kinds is chance. The model knows little of motion; twice that it must do.
+    assert share["Motive"] > 2 / 14
+    assert share["Motive"] > share["random"]
+    for method in METHODS:
+        assert method in done.stdout
+        assert method in (out / "report.html").read_text(encoding="utf-8")
