@@ -42,6 +42,7 @@ CAMERAS = ("none", "pan", "zoom")
 RECIPES = ("paper", "object")
 MODELS: tuple[CameraModel, ...] = ("translation", "similarity", "homography")
 TEXTURED = ("waves", "tiles")  # backgrounds on which flow has something to hold on to
+SHOWN = ("dis paper", "dis object", "dis object trusted", "truth paper", "truth object")
 REAL_SAMPLER = FrameSampler(max_frames=17, height=144, width=256)
 
 
@@ -200,8 +201,15 @@ def study_zoo(per_kind: int, frames: int, seed: int) -> dict[str, Any]:
             )
             for lens in CAMERAS
         },
-        "clips": [{k: v for k, v in r.items() if k != "errors"} for r in rows + others],
+        "clips": [in_short(row) for row in rows + others],
     }
+
+
+def in_short(row: Any) -> dict[str, Any]:
+    """A clip's line of the JSON."""
+    facts = ("kind", "camera", "index", "background", "moving_share")
+    iou = {name: row["iou"][name][str(THRESHOLD)] for name in SHOWN}
+    return {name: row[name] for name in facts} | {"iou": iou}
 
 
 def better(values: list[float], others: list[float]) -> float:
@@ -348,14 +356,23 @@ def write_markdown(path: Path, results: dict[str, Any]) -> None:
         "| background | field, recipe | still | pan | kept | zoom | kept |",
         "|---|---|---|---|---|---|---|",
     ]
-    names = ("dis paper", "dis object", "dis object trusted", "truth paper", "truth object")
     for group in ("all", "textured", "untextured"):
-        for name in names:
+        for name in SHOWN:
             cell = zoo["iou"][group][name][str(THRESHOLD)]
             lines.append(
                 f"| {group} | {name} | {as_text(cell['none'])} | {as_text(cell['pan'])} | "
                 f"{cell['kept']['pan']:.0%} | {as_text(cell['zoom'])} | {cell['kept']['zoom']:.0%} |"
             )
+    lines += [
+        "",
+        "## The camera's displacement: error by model, pixels",
+        "",
+        "| field, model | still | pan | zoom |",
+        "|---|---|---|---|",
+    ]
+    for name, cell in zoo["camera_error"].items():
+        cells = " | ".join(as_text(cell[lens]) for lens in CAMERAS)
+        lines.append(f"| {name} | {cells} |")
     lines += ["", "## Camera share of DIS flow by kind", "", "| clips | share |", "|---|---|"]
     lines += [f"| {kind} | {as_text(cell)} |" for kind, cell in zoo["camera_share"].items()]
     if real := results.get("real"):

@@ -118,3 +118,16 @@ def test_the_recipe_is_part_of_the_objective(small_wan: Path, clips: Path, tmp_p
     moving = ~(features["paper"].static | features["object"].static)
     same = (features["paper"].features_nd * features["object"].features_nd).sum(1)[moving]
     assert same.min() < 0.999
+
+
+def test_a_tracker_without_its_weights_is_refused_before_anything_is_written(
+    small_wan: Path, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    words = ("curate", "--clips", clips, "--score-only", "--model", small_wan, "--out", out)
+    weights = ("--tracker", "alltracker", "--tracker-checkpoint", tmp_path / "missing.pth")
+    assert motive(*words, *weights) == 2
+    said = capsys.readouterr().err
+    assert "https://huggingface.co/aharley/alltracker" in said
+    assert "`--tracker dis` needs none" in said
+    assert not out.exists()

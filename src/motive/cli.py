@@ -82,6 +82,9 @@ def curate(
     score_only: Annotated[
         bool, typer.Option("--score-only", help="Stop after tracking: motion.csv and a table.")
     ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try again what failed before.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Rank clips by the motion they teach and select the best, in one go."""
@@ -122,6 +125,8 @@ def curate(
     from motive.runs.config import make_config
 
     run = Run.create_from(make_config(settings), out, _progress(quiet))
+    if retry_failed:
+        run.forget_failures()
     if score_only:
         _score_motion(run)
     else:

@@ -155,6 +155,11 @@ class Run:
             if self._stamps().get(stage) != self._stamp() or not (self.path / output).is_file():
                 getattr(self, stage)()
 
+    def forget_failures(self) -> None:
+        """Let the next stages try again what failed before; results stay."""
+        if self.store.failures.exists():
+            self.store.failures.replace([])
+
     def ingest(self) -> None:
         """Read both datasets, and decode every file that was not seen before.
 

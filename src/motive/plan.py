@@ -99,6 +99,7 @@ class Plan:
             dim=config.gradients.dim,
             projection_seed=config.seed,
             dtype=str(self.backbone.dtype).removeprefix("torch."),
+            text_dtype=str(self.backbone.text_dtype()).removeprefix("torch."),
         )
 
     @cached_property

@@ -114,7 +114,9 @@ def _command(
 ) -> None:
     for stream, path in ((1, out), (2, err)):
         os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), stream)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in background
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # ignored where tests run in background
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     if dies_before_rename is not None:

@@ -134,7 +134,9 @@ def test_a_file_that_is_no_dataset(
 
 
 @pytest.mark.parametrize("role", ["--clips", "--queries"])
-@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "a/../../secret.mp4", "..\\x.mp4"])
+@pytest.mark.parametrize(
+    "name", ["../../etc/passwd", "/etc/passwd", "a/../../secret.mp4", "..\\x.mp4"]
+)
 def test_metadata_that_points_outside_its_folder(
     motive: Terminal, words: dict[str, object], tmp_path: Path, role: str, name: str
 ) -> None:

@@ -75,7 +75,11 @@ def test_another_selection_takes_the_same_features(
 @pytest.mark.parametrize("stage", ["score", "select", "report"])
 @pytest.mark.parametrize("setting", EDITS)
 def test_an_edited_record_does_not_take_the_old_features(
-    motive: Terminal, copied: Path, edit: Callable[[Path, str, object], None], setting: str, stage: str
+    motive: Terminal,
+    copied: Path,
+    edit: Callable[[Path, str, object], None],
+    setting: str,
+    stage: str,
 ) -> None:
     value, field = EDITS[setting]
     edit(copied, setting, value)
@@ -105,7 +109,9 @@ def test_influence_across_objectives_is_refused(finished: Finished, copied: Path
     clips, queries = run.features("clip"), run.features("query")
     assert queries.influence_of(clips).shape == (5, 14)
     other = replace(clips, objective=replace(clips.objective, mask_trusted=True))
-    with pytest.raises(UserError, match="mask_trusted is True for the clips and False for the quer"):
+    with pytest.raises(
+        UserError, match="mask_trusted is True for the clips and False for the quer"
+    ):
         queries.influence_of(other)
     with pytest.raises(UserError, match="dim is 256 .* and 512 "):
         run.features("clip", replace(run.objective, dim=256))

@@ -104,4 +104,3 @@ def test_the_variance_of_the_error_is_the_law_s(draws: Draws) -> None:
     assert ratios.mean() == pytest.approx(1, abs=0.1)
     # One pair's ratio alone is known to √(2 / SEEDS), 4%.
     assert ratios == pytest.approx(1, abs=0.2)
-

@@ -16,7 +16,7 @@ OTHERS: dict[str, object] = {
     "model": "n", "sampler": "t", "tracker": "raft", "mask": "none", "mask_trusted": True,
     "static_below": 0.2, "timesteps": (751, 500), "noise_seed": 1, "prompt_length": 226,
     "parameters": "blocks.*", "length_factor": False, "projection": "identity", "dim": 256,
-    "projection_seed": 1, "dtype": "bfloat16",
+    "projection_seed": 1, "dtype": "bfloat16", "text_dtype": "bfloat16", "posterior": "sample",
 }  # fmt: skip
 
 

@@ -85,3 +85,12 @@ def test_a_stage_must_say_what_it_is_and_does() -> None:
     half: Any = Half
     with pytest.raises(TypeError, match="abstract"):
         half()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["CUDA out of memory. Tried to allocate 2 GiB", "DefaultCPUAllocator: can't allocate memory"],
+)
+def test_a_full_memory_is_not_the_clips_fault(text: str) -> None:
+    with pytest.raises(UserError, match="ran out of memory"):
+        Doubling().attempt({"key": "a", "number": RuntimeError(text)})

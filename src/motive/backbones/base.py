@@ -53,6 +53,12 @@ class Backbone(ABC):
     def frame_map(self, frames: int) -> list[range]:
         """The pixel frames that each latent frame covers, for a clip of `frames` frames."""
 
+    def text_dtype(self) -> "torch.dtype":
+        """Of the text encoder: bfloat16 on CUDA, where it would not fit otherwise, else float32."""
+        import torch
+
+        return torch.bfloat16 if self.device.type == "cuda" else torch.float32
+
     # Encoding. `load_*` may be called again after `unload`.
 
     @abstractmethod

@@ -59,7 +59,7 @@ class EncodeTextStage(Stage):
         self.backbone, self.model, self.prompt_length = backbone, model, prompt_length
 
     def fingerprint(self) -> str:
-        return f"{self.model} length={self.prompt_length}"
+        return f"{self.model} length={self.prompt_length} {self.backbone.text_dtype()}"
 
     def open(self) -> None:
         self.backbone.load_text_encoder()

@@ -90,8 +90,7 @@ class WanBackbone(Backbone):
         return ((mean - self._mean) / self._std)[0]
 
     def load_text_encoder(self) -> None:
-        dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
-        encoder = _load(UMT5EncoderModel, self.source, "text_encoder", dtype)
+        encoder = _load(UMT5EncoderModel, self.source, "text_encoder", self.text_dtype())
         tokenizer = _load(AutoTokenizer, self.source, "tokenizer", None)
         # The pipeline's own method cleans, tokenises and encodes, so ours cannot drift from it.
         self._text = WanPipeline(

@@ -18,7 +18,7 @@ class Objective:
 
     model: fingerprint of the model's weights and configurations.
     sampler: fingerprint of the frame sampler.
-    tracker: fingerprint of the tracker (empty for the plain loss).
+    tracker: fingerprint of the tracker.
     mask, mask_trusted, static_below: the mask's recipe (`motion.masks.motion_mask`).
     timesteps: of 1000; more than one are averaged after each gradient is normalised (paper, eq. for
         common randomness).
@@ -27,7 +27,8 @@ class Objective:
     parameters: name pattern of the trained parameters (`*` for all).
     length_factor: whether the loss carries the paper's 1 / F.
     projection, dim, projection_seed: how the gradient becomes a feature.
-    dtype: of the denoiser's weights and activations.
+    dtype: of the denoiser's weights and activations. text_dtype: of the text encoder's.
+    posterior: what of the VAE's posterior is the latent.
     """
 
     model: str
@@ -45,6 +46,8 @@ class Objective:
     dim: int
     projection_seed: int
     dtype: str
+    text_dtype: str = "float32"
+    posterior: str = "mean"
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), sort_keys=True)

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import pyarrow as pa
 
-from motive.errors import ClipError
+from motive.errors import ClipError, UserError
 from motive.runs.tables import Row
 
 
@@ -60,7 +60,19 @@ class Stage(ABC):
         except ClipError as error:
             return Failure(row["key"], str(error))
         except (RuntimeError, ValueError, ArithmeticError, LookupError, TypeError) as error:
+            if _out_of_memory(error):
+                # Not the clip's fault: on a larger machine, or alone, it may well go through.
+                raise UserError(
+                    f"the {self.name} stage ran out of memory: close other programs, or use fewer "
+                    "--frames or a smaller --size; what was done is kept"
+                ) from None
             # A bug or a clip that trips a library: the run goes on, and the row says what happened.
             text = str(error).strip().splitlines()
             return Failure(row["key"], f"{type(error).__name__}: {text[0] if text else ''}"[:300])
         return {"key": row["key"], "made_by": self.fingerprint(), **result}
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """torch's own error on CUDA, a plain RuntimeError on the CPU."""
+    text = str(error).lower()
+    return "out of memory" in text or "can't allocate memory" in text
