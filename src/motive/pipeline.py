@@ -449,8 +449,9 @@ class Run:
             self.plan.text_stage.fingerprint(),
             objective.id,
         }
-        rows = self.store.failures.rows()
-        return {r["key"]: (r["stage"], r["reason"]) for r in rows if r["made_by"] in made_by}
+        rows = [r for r in self.store.failures.rows() if r["made_by"] in made_by]
+        # What failed in two stages is listed with the first of them.
+        return {r["key"]: (r["stage"], r["reason"]) for r in reversed(rows)}
 
     def _explain_missing(self, objective: Objective, missing: int, role: Role) -> None:
         for other in self.store.other_objectives(objective.id):

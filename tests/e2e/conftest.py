@@ -37,11 +37,11 @@ def finished(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Finished:
     """Fourteen rendered clips against five of them, half of them selected. Not to be written into."""
-    words = ("curate", "--clips", zoo, "--queries", queries, "--media-root", zoo)
-    words = (*map(str, words), "--model", str(small_wan), "--fraction", "0.5", "--quiet")
+    words = ["curate", "--clips", zoo, "--queries", queries, "--media-root", zoo]
+    words += ["--model", small_wan, "--fraction", 0.5, "--quiet"]
     path = tmp_path_factory.mktemp("runs") / "finished"
     motive(*words, "--out", path).succeeded()
-    return Finished(path, words)
+    return Finished(path, tuple(map(str, words)))
 
 
 @pytest.fixture

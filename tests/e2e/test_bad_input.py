@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -28,7 +28,7 @@ def words(small_wan: Path, zoo: Path, queries: Path, tmp_path: Path) -> dict[str
     }
 
 
-def refusal(motive: Terminal, words: dict[str, object], changes: dict[str, object]) -> str:
+def refusal(motive: Terminal, words: dict[str, object], changes: Mapping[str, object]) -> str:
     """What `motive curate` says to these options; fails if it wrote anything to --out."""
     options = {**words, **changes}
     out = Path(str(options["--out"]))

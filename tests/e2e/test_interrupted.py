@@ -104,7 +104,7 @@ def test_clips_of_which_none_can_be_read(
     assert not (tmp_path / "run" / "scores.parquet").exists()
     shutil.copytree(zoo / "clips", clips, dirs_exist_ok=True)
     motive(*words).succeeded()
-    assert [row["file_name"] for row in failures(tmp_path / "run")][0] == "broken.mp4"
+    assert failures(tmp_path / "run")[0]["file_name"] == "broken.mp4"
 
 
 def test_queries_without_any_motion_are_refused(

@@ -113,7 +113,7 @@ def test_influence_across_objectives_is_refused(finished: Finished, copied: Path
         UserError, match="mask_trusted is True for the clips and False for the quer"
     ):
         queries.influence_of(other)
-    with pytest.raises(UserError, match="dim is 256 .* and 512 "):
+    with pytest.raises(UserError, match=r"dim is 256 .* and 512 "):
         run.features("clip", replace(run.objective, dim=256))
 
 

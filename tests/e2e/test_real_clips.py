@@ -61,8 +61,8 @@ def run(shared: Path, small_wan: Path, tmp_path_factory: pytest.TempPathFactory)
         writer.writerow(("file_name", "text"))
         writer.writerows((name, rows[name]["text"]) for name in QUERIES)
     path = folder / "run"
-    words = ("curate", "--clips", clips, "--queries", folder / "queries.csv")
-    words = (*words, "--media-root", clips, "--model", small_wan, "--out", path)
+    words = ["curate", "--clips", clips, "--queries", folder / "queries.csv"]
+    words += ["--media-root", clips, "--model", small_wan, "--out", path]
     return RealRun(path, tuple(map(str, words)), in_python(words), rows)
 
 
@@ -132,7 +132,7 @@ def test_the_order_follows_from_the_scores(run: RealRun) -> None:
     )
     order = sorted(ids.values())
     by_query = {q: np.array([found[q, c] for c in order], np.float32) for q in query_ids}
-    votes = sum(s > np.float32(np.percentile(s, 90)) for s in by_query.values())
+    votes = np.sum([s > np.float32(np.percentile(s, 90)) for s in by_query.values()], axis=0)
     table = {
         c: (int(votes[i]), float(np.mean([s[i] for s in by_query.values()], dtype=np.float64)))
         for i, c in enumerate(order)

@@ -1,6 +1,7 @@
 """`motive run RUN/run.yaml` replays a run: the same configuration gives the same bits."""
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 from commands import Terminal
@@ -61,6 +62,6 @@ def test_a_moved_run_is_still_the_run(motive: Terminal, copied: Path, tmp_path: 
     assert scores(moved) == before
 
 
-def config(run: Path) -> dict[str, object]:
+def config(run: Path) -> dict[str, Any]:
     """The settings in the run's record."""
     return dict(yaml.safe_load((run / "run.yaml").read_text())["config"])

@@ -10,16 +10,17 @@ from run_files import Finished, selection, snapshot
 
 from motive.clips.formats import read_dataset
 
-FORMATS = (
-    "videofolder",
-    "diffsynth",
-    "musubi",
-    "finetrainers",
-    "diffusion-pipe",
-    "ai-toolkit",
-    "webdataset",
-    "data-juicer",
-)
+# Each format with what in the export its trainer is given: the folder or a file in it.
+FORMATS = {
+    "videofolder": "",
+    "diffsynth": "",
+    "musubi": "dataset.toml",
+    "finetrainers": "training.json",
+    "diffusion-pipe": "dataset.toml",
+    "ai-toolkit": "job.yaml",
+    "webdataset": "",
+    "data-juicer": "dataset.jsonl",
+}
 SELECTED = 7  # half of fourteen
 
 
@@ -33,7 +34,7 @@ def test_order_captions_and_content_come_back(
     outcome = motive(*words, *(["--link"] if link else [])).succeeded()
     assert f"clips: {SELECTED}" in outcome.out
     assert snapshot(finished.path) == before
-    found = read_dataset(source_of(format, out), media_root=zoo, extract_to=tmp_path / "tar")
+    found = read_dataset(out / FORMATS[format], media_root=zoo, extract_to=tmp_path / "tar")
     assert found.problems == []
     chosen = [row for row in selection(finished.path) if row["selected"] == "true"]
     assert len(chosen) == SELECTED
@@ -41,18 +42,6 @@ def test_order_captions_and_content_come_back(
     for record, row in zip(found.records, chosen, strict=True):
         assert record.path.read_bytes() == (zoo / row["file_name"]).read_bytes()
         assert record.file_name.rpartition("/")[2].startswith(f"{int(row['rank']):06d}_")
-
-
-def source_of(format: str, out: Path) -> Path:
-    """What a user gives `--clips` to take the export in again."""
-    if format in ("musubi", "diffusion-pipe", "ai-toolkit", "finetrainers", "data-juicer"):
-        (source,) = (
-            path
-            for path in out.iterdir()
-            if path.suffix in (".toml", ".yaml", ".json", ".jsonl") and path.name != "export.json"
-        )
-        return source
-    return out
 
 
 def test_an_export_is_curated_like_the_clips_it_came_from(

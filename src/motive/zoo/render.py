@@ -110,7 +110,13 @@ def write_mp4(path: Path, frames_fhw3: np.ndarray, fps: int) -> None:
         stream.height, stream.width = frames_fhw3.shape[1:3]
         stream.pix_fmt = "yuv420p"
         # One thread: x264's output depends on how many share the work.
-        stream.options = {"crf": "12", "preset": "medium", "threads": "1"}
+        # And no macroblock tree: for frames this small it makes other bytes from run to run.
+        stream.options = {
+            "crf": "12",
+            "preset": "medium",
+            "threads": "1",
+            "x264-params": "mbtree=0",
+        }
         stream.time_base = Fraction(1, fps)
         for image in frames_fhw3:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
