@@ -51,6 +51,20 @@ class Outcome:
         return self
 
 
+@dataclass(frozen=True)
+class SignalAt:
+    """A signal that a command gives itself: always in the same place, however fast the machine is.
+
+    event: of Python's audit events, whose first argument is a path (`open`, `os.rename`).
+    count: the how manieth such event, from 1, of a path with this ending.
+    """
+
+    event: str
+    count: int
+    signal: int = signal.SIGKILL
+    ending: str = ""
+
+
 class Started:
     """A command that runs."""
 
@@ -90,17 +104,16 @@ class Terminal:
         self._context.set_forkserver_preload(PRELOADED)
 
     def start(
-        self, *words: object, largest_file: int | None = None, dies_before_rename: int | None = None
+        self, *words: object, largest_file: int | None = None, signal_at: SignalAt | None = None
     ) -> Started:
         """Begin a command.
 
         largest_file: RLIMIT_FSIZE in bytes: a longer file cannot be written, as on a full disk.
-        dies_before_rename: SIGKILL just before its n-th renaming of a file, from 1.
         """
         self._count += 1
         out, err = (self._streams / f"{self._count}.{name}" for name in ("out", "err"))
         text = [str(word) for word in words]
-        arguments = (text, str(out), str(err), largest_file, dies_before_rename)
+        arguments = (text, str(out), str(err), largest_file, signal_at)
         process = self._context.Process(target=_command, args=arguments)
         process.start()
         return Started(process, out, err)
@@ -110,7 +123,7 @@ class Terminal:
 
 
 def _command(
-    words: list[str], out: str, err: str, largest_file: int | None, dies_before_rename: int | None
+    words: list[str], out: str, err: str, largest_file: int | None, signal_at: SignalAt | None
 ) -> None:
     for stream, path in ((1, out), (2, err)):
         os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), stream)
@@ -119,23 +132,23 @@ def _command(
     )  # ignored where tests run in background
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
-    if dies_before_rename is not None:
-        _die_before_rename(dies_before_rename)
+    if signal_at is not None:
+        _arm(signal_at)
     gc.freeze()  # the command's own collections need not walk through what was imported before it
     from motive.cli import main
 
     main(words)
 
 
-def _die_before_rename(number: int) -> None:
-    renames = 0
+def _arm(signal_at: SignalAt) -> None:
+    seen = 0
 
-    def hook(event: str, _: object) -> None:
-        nonlocal renames
-        if event == "os.rename":  # os.replace is one too
-            renames += 1
-            if renames == number:
-                os.kill(os.getpid(), signal.SIGKILL)
+    def hook(event: str, arguments: tuple[object, ...]) -> None:
+        nonlocal seen
+        if event == signal_at.event and str(arguments[0]).endswith(signal_at.ending):
+            seen += 1
+            if seen == signal_at.count:
+                os.kill(os.getpid(), signal_at.signal)
 
     sys.addaudithook(hook)
 
