@@ -112,6 +112,8 @@ class Terminal:
         """
         self._count += 1
         out, err = (self._streams / f"{self._count}.{name}" for name in ("out", "err"))
+        for stream in (out, err):
+            stream.touch()  # a command may be killed before it has said anything
         text = [str(word) for word in words]
         arguments = (text, str(out), str(err), largest_file, signal_at)
         process = self._context.Process(target=_command, args=arguments)

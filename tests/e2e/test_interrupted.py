@@ -107,10 +107,9 @@ def test_clips_of_which_none_can_be_read(
 
 
 def test_queries_without_any_motion_are_refused(
-    motive: Terminal, finished: Finished, zoo: Path, tmp_path: Path
+    motive: Terminal, finished: Finished, still: Path, tmp_path: Path
 ) -> None:
-    static = zoo / "clips" / "000010.mp4"
-    words = (*finished.words, "--queries", static, "--out", tmp_path / "run")
+    words = (*finished.words, "--queries", still, "--out", tmp_path / "run")
     assert "no query shows any motion" in motive(*words).complaint
     assert not (tmp_path / "run" / "scores.parquet").exists()
 

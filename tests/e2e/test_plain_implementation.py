@@ -6,6 +6,7 @@ are the paper's (arXiv 2601.08828, section 3), the flow-matching conventions are
 
 import csv
 import math
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +26,6 @@ from motive.zoo.render import render_corpus
 SEED = 11
 LENGTHS = (5, 9)
 SIZE = 32  # pixels, as small_wan takes them
-STATIC = 10  # of the zoo's kinds
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,19 @@ def variant(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def clips(still: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten rendered clips of two lengths, and one without motion."""
     folder = tmp_path_factory.mktemp("mixed") / "clips"
-    render_corpus(folder, 11, seed=5, lengths=LENGTHS)
+    render_corpus(folder, 10, seed=5, lengths=LENGTHS)
+    shutil.copy(still, folder)
+    table = folder / "metadata.csv"
+    with table.open(newline="") as file:
+        found = list(csv.DictReader(file))
+    found.append(dict.fromkeys(found[0], "") | {"file_name": still.name, "frames": "9"})
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, found[0])
+        writer.writeheader()
+        writer.writerows(found)
     return folder
 
 
@@ -183,7 +193,7 @@ def test_scores_equal_the_plain_ones(
     found = scores(curated.run)
     queries, ids = clip_ids(curated.run, "query"), clip_ids(curated.run, "clip")
     static = {name for name, gradient in gradients.items() if gradient.norm == 0}
-    assert static == (set() if variant == "plain" else {curated.clips[STATIC]["file_name"]})
+    assert static == (set() if variant == "plain" else {"still.mp4"})
     plain = {
         (query_id, clip_id): float(gradients[query].unit @ gradients[clip].unit)
         for query, query_id in queries.items()
