@@ -1,7 +1,7 @@
 """Train `tiny-wan`, the small WanPipeline that the demo, the tests and the studies run on.
 
     python scripts/train_tiny_wan.py vae         --work DIR --minutes 87
-    python scripts/train_tiny_wan.py transformer --work DIR --minutes 15
+    python scripts/train_tiny_wan.py transformer --work DIR --minutes 27
     python scripts/train_tiny_wan.py assemble    --work DIR --out src/motive/assets/tiny-wan
 
 Everything is drawn from MotionZoo. The VAE sees every kind of clip. The transformer is left weak on
