@@ -77,7 +77,7 @@ class Started:
         self.process.kill()
         return self.outcome()
 
-    def outcome(self, timeout: float = 120) -> Outcome:
+    def outcome(self, timeout: float = 300) -> Outcome:
         """Wait for its end. Fails when there is none in `timeout` seconds."""
         self.process.join(timeout)
         if self.process.exitcode is None:
