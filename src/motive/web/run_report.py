@@ -131,11 +131,7 @@ def _note(run: "Run", row: Row) -> str:
     motion = run.config.motion
     if is_static(maps_of(row), motion.mask, motion.static_below):
         return "static: no motion, so its gradient and its scores are zero"
-    return (
-        f"p95 {row['p95_speed']:.2f} px/frame, camera {row['camera_share']:.0%}, "
-        f"moving {row['moving_share']:.0%}, jerk {row['jerk']:.2f}, "
-        f"confident {row['confident_share']:.0%}"
-    )
+    return ""
 
 
 class _Previews:
