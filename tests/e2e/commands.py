@@ -7,7 +7,6 @@ import resource
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
@@ -95,10 +94,12 @@ class Terminal:
 
     The process has the exit code, the two streams and the signals of a real one; only the imports were
     done before. `in_python` runs the same without the server.
+
+    streams: a folder for what the commands print.
     """
 
-    def __init__(self) -> None:
-        self._streams = Path(tempfile.mkdtemp(prefix="motive-e2e-"))
+    def __init__(self, streams: Path) -> None:
+        self._streams = streams
         self._count = 0
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(PRELOADED)

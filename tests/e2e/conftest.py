@@ -16,10 +16,10 @@ QUERY_ROWS = (1, 2, 6, 7)  # of the rendered clips' metadata.csv
 
 
 @pytest.fixture(scope="session")
-def motive() -> Terminal:
+def motive(tmp_path_factory: pytest.TempPathFactory) -> Terminal:
     """Runs `motive` commands in processes of their own, with one thread."""
     os.environ["OMP_NUM_THREADS"] = "1"  # before the server starts, which hands it on
-    return Terminal()
+    return Terminal(tmp_path_factory.mktemp("streams"))
 
 
 @pytest.fixture(scope="session")
