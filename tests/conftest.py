@@ -1,6 +1,7 @@
 """Fixtures that several test modules share."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,14 @@ import pytest
 # Before torch is imported, and for every process that a test starts: models this small compute on one
 # thread in less time than two spend waiting for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """Every test begins with one torch thread, whatever the one before it or the environment set."""
+    torch = sys.modules.get("torch")  # a test that needs no torch does not wait for its import
+    if torch is not None:
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

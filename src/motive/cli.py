@@ -186,7 +186,7 @@ def export(
 ) -> None:
     """Write the selected clips in the layout that a trainer reads."""
     report = _open(run, quiet=True).export(format, out, link=link)
-    _say(report.summary())
+    print(report.summary())
 
 
 @app.command()
@@ -232,7 +232,7 @@ def zoo_render(
 
     chosen = kinds.split(",") if kinds else None
     render_corpus(out, count, seed=seed, kinds=chosen, camera=camera, progress=_progress(quiet))
-    _say(f"{count} clips in {out}")
+    print(f"{count} clips in {out}")
 
 
 def _curate(run: "Run") -> None:
@@ -280,10 +280,6 @@ def _timestep(text: str) -> str | int | tuple[int, ...]:
             f"the timestep '{text}' is wrong: use auto or numbers from 1 to 1000"
         ) from None
     return values if len(values) > 1 else values[0]
-
-
-def _say(text: str) -> None:
-    print(text)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -116,7 +116,7 @@ def _agreement(run: Run, seed: int) -> dict[str, dict[str, Any]]:
     plain_queries = run.features("query", plain)
     at = {m.feature_key: i for i, m in enumerate(plain_queries.members)}
     plain_queries = plain_queries.take([at[m.feature_key] for m in queries.members])
-    motion = run.motion()
+    motion = run.motion(columns=["key", "mean_speed"])
     speed = np.array([motion[m.clip_id]["mean_speed"] for m in clips.members])
     shape = len(queries.members), len(clips.members)
     scores = {

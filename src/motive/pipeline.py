@@ -30,7 +30,7 @@ from motive.gradients.objective import Objective, require_same
 from motive.influence.features import Features
 from motive.plan import Plan
 from motive.runs import members as membership
-from motive.runs.config import RunConfig, flatten, make_config, read_yaml, refuse_changes
+from motive.runs.config import RunConfig, make_config, read_yaml, refuse_changes
 from motive.runs.members import Member, Role
 from motive.runs.progress import Progress
 from motive.runs.provenance import now, revision, versions, write_atomically
@@ -73,7 +73,7 @@ class Run:
         config = _with_absolute_paths(config)
         record = out / "run.yaml"
         if record.exists():
-            refuse_changes(RunConfig(**read_yaml(record)["config"]), config, out)
+            refuse_changes(_recorded_config(record), config, out)
         elif out.exists() and not out.is_dir():
             raise UserError(f"{out} is a file: choose another --out")
         run = Run(out, config, progress)
@@ -96,10 +96,7 @@ class Run:
         record = Path(path) / "run.yaml"
         if not record.is_file():
             raise UserError(f"{path} holds no run (no run.yaml): make one with motive curate")
-        content = read_yaml(record).get("config")
-        if not isinstance(content, dict):
-            raise UserError(f"{record} has no config section: give a run.yaml that motive wrote")
-        return Run(Path(path), make_config(flatten(content)), progress)
+        return Run(Path(path), _recorded_config(record), progress)
 
     def _check_before_writing(self) -> None:
         self.plan.backbone.frame_map(self.plan.sampler.usable_length(self.plan.sampler.max_frames))
@@ -151,8 +148,10 @@ class Run:
         """All stages in order; what is up to date is left as it is."""
         for stage in ("ingest", "track", "encode", "gradients"):
             getattr(self, stage)()
+        # What the outputs depend on is settled by now, and so is what they were made from.
+        stamp, made_from = self._stamp(), self._stamps()
         for output, stage in OUTPUTS.items():
-            if self._stamps().get(stage) != self._stamp() or not (self.path / output).is_file():
+            if made_from.get(stage) != stamp or not (self.path / output).is_file():
                 getattr(self, stage)()
 
     def forget_failures(self) -> None:
@@ -279,13 +278,17 @@ class Run:
             )
         return found
 
+    def usable(self, role: Role) -> dict[str, Member]:
+        """The clips or the queries that ingest could use, by clip id, in dataset order."""
+        return {m.clip_id: m for m in self.members if m.role == role and m.usable}
+
     def features(self, role: Role, objective: Objective | None = None) -> Features:
         """The features of the clips or of the queries, those that have one.
 
         Raises UserError when there is none, naming the differing fields if another objective has some.
         """
         objective = objective or self.plan.objective
-        wanted = [m for m in self.members if m.role == role and m.usable]
+        wanted = list(self.usable(role).values())
         columns = ["key", "feature", "norm", "static"]
         keys = {m.feature_key for m in wanted}
         rows = self._feature_table().rows(objective.id, columns=columns)
@@ -465,6 +468,14 @@ class Run:
         raise UserError(
             f"{missing} {noun} have no gradient feature yet: run motive gradients {self.path}"
         )
+
+
+def _recorded_config(record: Path) -> RunConfig:
+    """What a run.yaml says of its run."""
+    content = read_yaml(record).get("config")
+    if not isinstance(content, dict):
+        raise UserError(f"{record} has no config section: give a run.yaml that motive wrote")
+    return make_config(content)
 
 
 def _with_absolute_paths(config: RunConfig) -> RunConfig:

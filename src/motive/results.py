@@ -105,7 +105,7 @@ def held_back(run: "Run") -> set[str]:
     chosen = run.config.selection
     if chosen.max_camera_share is None and chosen.min_speed is None:
         return set()
-    clips = {m.clip_id for m in run.members if m.role == "clip" and m.usable}
+    clips = run.usable("clip")
     return {
         clip_id
         for clip_id, row in run.motion(columns=["key", "camera_share", "mean_speed"]).items()
@@ -138,8 +138,8 @@ def motion_rows(run: "Run") -> list[dict[str, Any]]:
             "clip_id": m.clip_id,
             **{name: float(motion[m.clip_id][name]) for name in STATISTICS},
         }
-        for m in run.members
-        if m.role == "clip" and m.usable and m.clip_id in motion
+        for m in run.usable("clip").values()
+        if m.clip_id in motion
     ]
     return sorted(rows, key=lambda row: (-row["object_speed"], row["clip_id"]))
 
@@ -147,8 +147,7 @@ def motion_rows(run: "Run") -> list[dict[str, Any]]:
 def write_selection(run: "Run") -> int:
     """`selection.csv`, all ranked clips, best first. Returns how many are selected."""
     ranking, _, query_ids, clip_ids = ranking_of(run)
-    clips = {m.clip_id: m for m in run.members if m.role == "clip" and m.usable}
-    names = {m.clip_id: m.file_name for m in run.members if m.role == "query"}
+    clips, queries = run.usable("clip"), run.usable("query")
     rows = []
     for rank, i in enumerate(ranking.order, start=1):
         member = clips[clip_ids[i]]
@@ -160,7 +159,7 @@ def write_selection(run: "Run") -> int:
                 "caption": member.caption,
                 "votes": int(ranking.votes[i]),
                 "mean_score": f"{ranking.mean_score[i]:.8f}",
-                "best_query": names[query_ids[ranking.best_query[i]]],
+                "best_query": queries[query_ids[ranking.best_query[i]]].file_name,
                 "selected": "true" if ranking.selected[i] else "false",
             }
         )
@@ -190,10 +189,10 @@ def read_selection(run: "Run") -> list[dict[str, str]]:
 
 def export_selection(run: "Run", format: str, out: Path, *, link: bool = False) -> ExportReport:
     """The selected clips, best first, as a dataset of `format` in `out`."""
-    paths = {m.clip_id: m.path for m in run.members if m.role == "clip" and m.usable}
+    members = run.usable("clip")
     clips = [
         ExportClip(
-            path=Path(paths[row["clip_id"]]),
+            path=Path(members[row["clip_id"]].path),
             file_name=row["file_name"],
             caption=row["caption"],
             rank=int(row["rank"]),
@@ -214,14 +213,13 @@ def describe(run: "Run") -> dict[str, Any]:
     from motive.runs.provenance import versions
 
     members = run.members if run.store.members.exists() else []
-    selection = run.path / "selection.csv"
-    chosen = sum(r["selected"] == "true" for r in read_selection(run)) if selection.is_file() else 0
+    ranked = read_selection(run) if (run.path / "selection.csv").is_file() else []
     return {
         "run": str(run.path),
         "clips": sum(m.role == "clip" for m in members),
-        "clips_ranked": len(read_selection(run)) if selection.is_file() else 0,
+        "clips_ranked": len(ranked),
         "queries": sum(m.role == "query" for m in members),
-        "selected": chosen,
+        "selected": sum(row["selected"] == "true" for row in ranked),
         "failures": [
             {"file_name": name, "stage": stage, "reason": reason}
             for name, stage, reason in (run.failures() if members else [])

@@ -1,6 +1,5 @@
 """The encoding stages: stored rows are the adapter's latents and embeddings again."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +14,6 @@ from motive.clips.decoding import decode_clip
 from motive.clips.ingest import file_key
 from motive.runs.stage import Failure
 from motive.runs.tables import Row, Table
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    # Networks this small spend their time on handing work from thread to thread.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import math
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -14,14 +13,6 @@ from motive.gradients.counter import key
 from motive.gradients.fold import SignFold, largest_prime
 
 MASK = 2**64 - 1
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def plain_hash(stream: int, counter: int) -> int:

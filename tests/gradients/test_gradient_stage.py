@@ -1,7 +1,6 @@
 """The gradient stage against a plain implementation: diffusers, one autograd call, one dot product."""
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -57,15 +56,6 @@ class Clip:
         weight = (magnitude - magnitude.min()) / (magnitude.max() - magnitude.min() + 1e-6)
         small = np.stack([cv2.resize(w, (4, 4), interpolation=cv2.INTER_LINEAR) for w in weight])
         return np.stack([small[0], small[1:5].mean(0), small[5:9].mean(0)])
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    # Networks this small spend their time on handing work from thread to thread.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

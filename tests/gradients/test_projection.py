@@ -1,7 +1,7 @@
 """Projections: what they compute, what they do not depend on, what they refuse, and their error."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -16,14 +16,6 @@ from motive.gradients.projection import Projection, make_projection, parameter_c
 
 Gradients = Mapping[str, torch.Tensor]
 KINDS = ["fastfood", "folded fastfood", "identity"]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def projection_for(

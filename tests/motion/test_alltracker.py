@@ -35,15 +35,6 @@ GAINS = {
 }
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    # Two threads on a busy machine of two cores spend most of their time waiting for each other.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def stream(name: str, salt: int, count: int) -> np.ndarray:
     """The splitmix64 stream of a name: `(count,)` uint64."""
     u64 = np.uint64

@@ -20,14 +20,6 @@ from motive.zoo.scene import draw_scene, render_frames
 PUBLISHED = r"published at https://huggingface.co/aharley/alltracker.*--tracker dis"
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The same random weights of the tiny variant in both formats, and others."""

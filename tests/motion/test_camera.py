@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from fields import field_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -17,16 +18,6 @@ from motive.zoo.scene import draw_scene, render_frames, true_motion
 
 MODELS: tuple[CameraModel, ...] = ("translation", "similarity", "homography")
 HEIGHT, WIDTH = 48, 64
-
-
-def field_of(
-    displacement_fhw2: np.ndarray,
-    trust_fhw: np.ndarray | None = None,
-    convention: Convention = "from_previous",
-) -> MotionField:
-    ones = np.ones(displacement_fhw2.shape[:3], np.float32)
-    trust = ones if trust_fhw is None else trust_fhw.astype(np.float32)
-    return MotionField(displacement_fhw2.astype(np.float32), ones, trust, convention)
 
 
 def moved_by(map_33: np.ndarray, convention: Convention) -> np.ndarray:

@@ -2,20 +2,11 @@
 
 import numpy as np
 import pytest
+from fields import field_of
 
 from motive.motion.camera import estimate_camera
-from motive.motion.field import Convention, MotionField
+from motive.motion.field import Convention
 from motive.motion.statistics import describe_field
-
-
-def field_of(
-    displacement_fhw2: np.ndarray,
-    trust_fhw: np.ndarray | None = None,
-    convention: Convention = "from_previous",
-) -> MotionField:
-    ones = np.ones(displacement_fhw2.shape[:3], np.float32)
-    trust = ones if trust_fhw is None else trust_fhw.astype(np.float32)
-    return MotionField(displacement_fhw2.astype(np.float32), ones, trust, convention)
 
 
 def test_statistics_of_a_known_field() -> None:

@@ -42,8 +42,7 @@ def _report_data(run: "Run", check: list[dict[str, object]] | None, check_note: 
     ranking, scores, query_ids, clip_ids = ranking_of(run)
     held = held_back(run)
     motion, log, failures = run.motion(), run.store.log.read(), run.failures()
-    clips = {m.clip_id: m for m in run.members if m.role == "clip" and m.usable}
-    queries = {m.clip_id: m for m in run.members if m.role == "query" and m.usable}
+    clips, queries = run.usable("clip"), run.usable("query")
     shown = min(5 if len(query_ids) <= FEW_QUERIES else 3, len(clip_ids))
     extremes = {}
     for q, query_id in enumerate(query_ids):
