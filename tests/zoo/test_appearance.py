@@ -8,6 +8,8 @@ import pytest
 from motive.zoo.appearance import (
     BACKGROUNDS,
     COLORS,
+    DISTRACTOR_LIGHT,
+    SCENE_COLORS,
     SHAPES,
     TEXTURES,
     Appearance,
@@ -64,9 +66,8 @@ def test_shapes_lie_within_their_square_and_fill_a_good_part_of_it(shape: str) -
     u, v = np.meshgrid(axis, axis)
     inside = inside_shape(shape, u, v)
     assert inside_shape(shape, np.zeros(1), np.zeros(1)).all()
-    limit = {"diamond": 1.1, "hexagon": 1.04}.get(shape, 1.0)  # their tips stand out a little
-    assert np.abs(u[inside]).max() <= limit
-    assert np.abs(v[inside]).max() <= limit
+    assert np.abs(u[inside]).max() <= 1
+    assert np.abs(v[inside]).max() <= 1
     assert 1.2 < inside.sum() * 0.01**2 < 3.6
     others = [inside_shape(other, u, v) for other in SHAPES if other != shape]
     assert not any(np.array_equal(inside, other) for other in others)
@@ -104,4 +105,16 @@ def test_backgrounds_are_colours_and_distractors_lie_on_them(background: str) ->
     spotted = scene_color(replace(look, distractors=(Distractor(20, 30, 3, "yellow"),)), x, y)
     changed = (spotted != color).any(-1)
     assert np.array_equal(changed, (x - 20) ** 2 + (y - 30) ** 2 < 9)
-    assert (spotted[changed] == COLORS["yellow"]).all()
+    assert np.allclose(spotted[changed], np.add(SCENE_COLORS["yellow"], DISTRACTOR_LIGHT))
+
+
+def test_every_object_is_lighter_than_every_scene_and_every_distractor() -> None:
+    def light(rgb: np.ndarray) -> np.ndarray:
+        return rgb @ np.array([0.299, 0.587, 0.114])
+
+    looks = [draw_appearance(np.random.default_rng(i), 64) for i in range(100)]
+    u, v = np.meshgrid(np.linspace(-1, 1, 30), np.linspace(-1, 1, 30))
+    x, y = np.meshgrid(np.arange(64.0), np.arange(64.0))
+    objects = np.stack([object_color(look, u, v) for look in looks])
+    scenes = np.stack([scene_color(look, x, y) for look in looks])
+    assert light(objects).min() > light(scenes).max() + 0.05

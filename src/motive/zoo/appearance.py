@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-# No pure black, white or primaries: real footage has few, and a small VAE can tell the rest apart.
-_PURE = {
+# Hues to start from, `(red, green, blue)` in 0..1.
+_HUES = {
     "red": (0.85, 0.20, 0.18),
     "orange": (0.93, 0.55, 0.15),
     "yellow": (0.92, 0.83, 0.25),
@@ -18,9 +18,22 @@ _PURE = {
     "purple": (0.52, 0.28, 0.70),
     "pink": (0.92, 0.50, 0.65),
     "white": (0.93, 0.93, 0.90),
-    "black": (0.10, 0.10, 0.12),
+    "grey": (0.10, 0.10, 0.12),
 }
-COLORS = {name: tuple(0.15 + 0.7 * v for v in value) for name, value in _PURE.items()}
+
+
+def _muted(rgb: tuple[float, ...], lightest: float, chroma: float) -> tuple[float, ...]:
+    """The hue within 0.2 below `lightest`, with `chroma` of its colourfulness left."""
+    light = 0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2]
+    return tuple(lightest - 0.2 * (1 - light) + chroma * (v - light) for v in rgb)
+
+
+# Light objects in dim scenes, as a spotlight makes them. With objects that were sometimes lighter and
+# sometimes darker than a saturated background, gradients of a model this small were about colour alone
+# (docs/results).
+COLORS = {name: _muted(hue, 0.86, 0.30) for name, hue in _HUES.items()}
+SCENE_COLORS = {name: _muted(hue, 0.38, 0.20) for name, hue in _HUES.items()}
+DISTRACTOR_LIGHT = 0.15  # how much lighter than a scene of that colour
 SECOND_COLOR = 0.65  # how far the texture goes from the first colour to the second
 SHAPES = ("circle", "square", "triangle", "diamond", "hexagon", "cross")
 TEXTURES = ("stripes", "checks", "spots", "halves", "sectors")
@@ -95,9 +108,9 @@ def inside_shape(shape: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     if shape == "triangle":
         return (v < 0.8) & (v > 2 * au - 0.95)
     if shape == "diamond":
-        return au + av < 1.1
+        return au + av < 1
     if shape == "hexagon":
-        return np.maximum(au * 0.866 + av * 0.5, av) < 0.9
+        return np.maximum(au * 0.866 + av * 0.5, av) < 0.86
     return (np.minimum(au, av) < 0.38) & (np.maximum(au, av) < 0.98)
 
 
@@ -119,18 +132,18 @@ def object_color(look: Appearance, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 def scene_color(look: Appearance, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """The background with its distractors at scene pixels, `(..., 3)` in 0..1."""
-    base = np.array(COLORS[look.background_color])
+    base = np.array(SCENE_COLORS[look.background_color])
     c, s = np.cos(look.phase), np.sin(look.phase)
     if look.background == "gradient":
-        shade = 0.25 * np.tanh((x * c + y * s - 32 * (c + s)) / 32)
+        shade = 0.12 * np.tanh((x * c + y * s - 32 * (c + s)) / 32)
     elif look.background == "waves":
-        shade = 0.10 * np.sin(0.25 * (x * c + y * s)) + 0.06 * np.sin(0.17 * (y * c - x * s))
+        shade = 0.05 * np.sin(0.25 * (x * c + y * s)) + 0.03 * np.sin(0.17 * (y * c - x * s))
     elif look.background == "tiles":
-        shade = 0.09 * np.sign(np.sin(0.2 * (x * c + y * s)) * np.sin(0.2 * (y * c - x * s)))
+        shade = 0.05 * np.sign(np.sin(0.2 * (x * c + y * s)) * np.sin(0.2 * (y * c - x * s)))
     else:
         shade = np.zeros_like(x)
     color = np.clip(base + shade[..., None], 0, 1)
     for spot in look.distractors:
         disc = (x - spot.x) ** 2 + (y - spot.y) ** 2 < spot.radius**2
-        color = np.where(disc[..., None], COLORS[spot.color], color)
+        color = np.where(disc[..., None], np.add(SCENE_COLORS[spot.color], DISTRACTOR_LIGHT), color)
     return color

@@ -24,9 +24,8 @@ def caption_of(scene: Scene) -> str:
     look = scene.look
     verb = _VERBS.get(scene.kind, "stands still")
     article = "an" if look.color[0] in "aeiou" else "a"
-    place = "an" if look.background_color[0] in "aeiou" else "a"
     sentence = f"{article} {look.color} and {look.color2} {look.shape} {verb}"
-    sentence += f" in {place} {look.background_color} scene"
+    sentence += f" in a dim {look.background_color} scene"
     if scene.camera in _CAMERAS:
         sentence += f" while {_CAMERAS[scene.camera]}"
     return sentence
