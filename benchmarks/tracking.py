@@ -47,13 +47,22 @@ STRIDE = 8  # of the latent's grid
 TRACKERS = ("dis", "alltracker-tiny", "alltracker-full")
 
 
-def moving_texture(frames: int, height: int, width: int) -> np.ndarray:
-    """A smooth random texture that moves by three pixels a frame: `(F, H, W, 3)` uint8."""
+def moving_texture(frames: int, height: int, width: int, content: str) -> np.ndarray:
+    """A smooth random texture that moves by three pixels a frame: `(F, H, W, 3)` uint8.
+
+    content: `pan` moves all of it, `object` only the middle third.
+    """
     random = np.random.default_rng(1)
     long = width + 3 * frames
     coarse = random.integers(0, 256, (height // 12 + 1, long // 12 + 1, 3)).astype(np.uint8)
     texture = cv2.resize(coarse, (long, height), interpolation=cv2.INTER_LINEAR)
-    return np.stack([texture[:, 3 * f : 3 * f + width] for f in range(frames)])
+    clip = np.stack([texture[:, 3 * f : 3 * f + width] for f in range(frames)])
+    if content == "object":
+        middle = np.s_[height // 3 : -(height // 3), width // 3 : -(width // 3)]
+        moving = clip[:, *middle].copy()
+        clip[:] = clip[0]
+        clip[:, *middle] = moving
+    return clip
 
 
 def make(name: str, folder: Path, checkpoint: str | None) -> Tracker:
@@ -83,7 +92,9 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     results = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_mp4(folder / "0.mp4", moving_texture(options.frames, height, width), FPS)
+        write_mp4(
+            folder / "0.mp4", moving_texture(options.frames, height, width, options.content), FPS
+        )
         paths = [folder / f"{i}.mp4" for i in range(options.clips)]
         for path in paths[1:]:
             shutil.copy(paths[0], path)
@@ -114,6 +125,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
             results.append(
                 {
                     "tracker": tracker_name,
+                    "content": options.content,
                     "size": options.size,
                     "frames": options.frames,
                     "clips": options.clips,
@@ -133,7 +145,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
 def show(results: list[dict[str, Any]]) -> None:
     first = results[0]
     table = TerminalTable(
-        title=f"frames per second, {first['frames']} frames of {first['size']}, "
+        title=f"frames per second, {first['frames']} frames of {first['size']} ({first['content']}), "
         f"{first['threads']} thread(s)"
     )
     columns = {
@@ -153,6 +165,12 @@ def show(results: list[dict[str, Any]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", default="240x416", metavar="HxW")
+    parser.add_argument(
+        "--content",
+        choices=("pan", "object"),
+        default="pan",
+        help="what moves: everything, and DIS searches twice, or an object in a still frame",
+    )
     parser.add_argument("--frames", type=int, default=16, help="of a clip")
     parser.add_argument("--clips", type=int, default=2, help="that go through the whole stage")
     parser.add_argument("--trackers", nargs="+", choices=TRACKERS, default=list(TRACKERS))

@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from motive.errors import UserError
-from motive.motion.camera import CameraModel, camera_share, estimate_camera
+from motive.motion.camera import (
+    CameraModel,
+    apply_map,
+    camera_share,
+    estimate_camera,
+    fit_pair,
+)
 from motive.motion.dis import DisTracker
 from motive.motion.field import Convention, MotionField
 from motive.zoo.motions import PAPER_MOTIONS
@@ -38,6 +44,23 @@ MAPS = {
     "similarity": similarity(2, 3, 0.05, 0.96),
     "homography": np.array([[1.02, 0.01, 1], [-0.02, 0.99, 2], [4e-4, -6e-4, 1]]),
 }
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_pair_of_frames_has_the_camera_of_a_field(model: CameraModel) -> None:
+    field = field_of(moved_by(MAPS[model], "from_first"), convention="from_first")
+    moves, trust = field.displacement_fhw2[1], field.confidence_fhw[1]
+    found = fit_pair(moves, trust, model)
+    assert found is not None
+    assert np.array_equal(found, estimate_camera(field, model).maps_f33[1])
+    assert fit_pair(np.zeros_like(moves), trust, model) is None
+    assert fit_pair(moves, np.zeros_like(trust), model) is None
+
+
+def test_a_map_leads_from_place_to_place() -> None:
+    there = apply_map(np.array([[2, 0, 1], [0, 3, -1], [0, 0, 2]]), np.float32([[[4, 5]]]))
+    assert there.tolist() == [[[4.5, 7.0]]]
+    assert there.dtype == np.float32
 
 
 @pytest.mark.parametrize("convention", ["from_previous", "from_first"])

@@ -1,17 +1,14 @@
 """Reads AllTracker's published weights from a file or from the hub."""
 
-import pickle
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from motive.errors import UserError
+from motive.motion import weights
 
 Variant = Literal["full", "tiny"]
 
@@ -21,7 +18,6 @@ _WHERE = (
     f"the weights are published at https://huggingface.co/{HUB_ID} as alltracker.pth (full) and "
     "alltracker_tiny.pth (tiny), and `--tracker dis` needs none"
 )
-_NAMES_SHOWN = 3
 
 
 def find_checkpoint(path_or_hub_id: str | Path, variant: Variant | None) -> Path:
@@ -48,42 +44,19 @@ def find_checkpoint(path_or_hub_id: str | Path, variant: Variant | None) -> Path
         return Path(hf_hub_download(name, file))
     # Offline, refused, missing: the client and the network below it raise OSError and ValueError.
     except (OSError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"AllTracker checkpoint {file} cannot be fetched from the hub repository {name} "
-            f"({reason}): {_WHERE}."
+            f"({weights.first_line(error)}): {_WHERE}."
         ) from error
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The weights in a `.safetensors` file or a pickle of tensors, bare or under the key "model".
+    """The weights in a file (`motive.motion.weights.read_state_dict`).
 
     Raises:
         UserError: the file cannot be read, or holds anything but named tensors.
     """
-    try:
-        if path.suffix == ".safetensors":
-            content = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    # A damaged file fails in as many ways as there are layers to read it: zip, pickle, header.
-    except (
-        OSError,
-        RuntimeError,
-        ValueError,
-        EOFError,
-        pickle.UnpicklingError,
-        SafetensorError,
-    ) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"AllTracker checkpoint {path} cannot be read ({reason}).") from error
-    if isinstance(content, dict):
-        content = content.get("model", content)
-    if not isinstance(content, dict) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
-    ):
-        raise UserError(f"AllTracker checkpoint {path} holds no dict of tensors: {_WHERE}.")
-    return dict(content)
+    return weights.read_state_dict(path, "AllTracker", _WHERE)
 
 
 def infer_variant(names: Iterable[str]) -> Variant | None:
@@ -102,20 +75,4 @@ def check_state_dict(
     Raises:
         UserError: names are missing, unexpected, or have another shape; the first ones are named.
     """
-    differences = {
-        "missing": [name for name in expected if name not in found],
-        "unexpected": [name for name in found if name not in expected],
-        "of another shape": [
-            f"{name} {tuple(found[name].shape)} instead of {tuple(tensor.shape)}"
-            for name, tensor in expected.items()
-            if name in found and found[name].shape != tensor.shape
-        ],
-    }
-    listed = "; ".join(
-        f"{len(names)} {kind}: {', '.join(names[:_NAMES_SHOWN])}"
-        + (", ..." if len(names) > _NAMES_SHOWN else "")
-        for kind, names in differences.items()
-        if names
-    )
-    if listed:
-        raise UserError(f"{path} is no AllTracker checkpoint ({variant}): {listed}; {_WHERE}.")
+    weights.require_fitting(found, expected, path, f"AllTracker checkpoint ({variant})", _WHERE)

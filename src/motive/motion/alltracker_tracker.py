@@ -1,6 +1,5 @@
 """AllTracker as a tracker of clips: the network's weights, their digest, and small frames."""
 
-import hashlib
 from functools import cached_property
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from motive.errors import ClipError, UserError
 from motive.motion import alltracker_checkpoint as checkpoint
 from motive.motion.alltracker import MIN_SIDE, WINDOW_LEN, AllTracker
 from motive.motion.field import MotionField
+from motive.motion.weights import weights_digest
 
 ITERATIONS = 4
 MAX_PIXELS = 2**24  # of an enlarged frame: 4096 × 4096
@@ -113,16 +113,6 @@ class AllTrackerTracker:
 def enlargement(height: int, width: int) -> int:
     """The whole factor by which a frame is enlarged so that the network takes it; mostly 1."""
     return -(-MIN_SIDE // min(height, width))
-
-
-def weights_digest(weights: dict[str, torch.Tensor]) -> str:
-    """BLAKE2b of names, shapes and float32 values, 32 hex digits; the order does not count."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name in sorted(weights):
-        values = weights[name].detach().float().cpu().contiguous()
-        digest.update(f"{name} {tuple(values.shape)}\n".encode())
-        digest.update(values.numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _average_blocks(maps_fchw: np.ndarray, factor: int) -> np.ndarray:

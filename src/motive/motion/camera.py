@@ -90,6 +90,25 @@ def estimate_camera(field: MotionField, model: CameraModel = "similarity") -> Ca
     return CameraMotion(maps, support)
 
 
+def fit_pair(
+    moves_hw2: np.ndarray, trust_hw: np.ndarray, model: CameraModel = "similarity"
+) -> np.ndarray | None:
+    """The map of one frame, `(3, 3)`, by the rules of `estimate_camera`; None is the camera that stands.
+
+    moves_hw2: from each pixel to where its content is in the other frame, in pixels.
+    trust_hw: visibility × confidence, 0..1.
+    """
+    grid = _grid(*trust_hw.shape).reshape(-1, 2)
+    moves, trust = (values.astype(np.float64) for values in (moves_hw2, trust_hw))
+    map_33, _ = _fit_frame(grid, moves.reshape(-1, 2), trust.ravel(), model)
+    return None if np.array_equal(map_33, np.eye(3)) else map_33
+
+
+def apply_map(map_33: np.ndarray, points_hw2: np.ndarray) -> np.ndarray:
+    """Where a map leads, in pixels, float32."""
+    return _apply(map_33, points_hw2.astype(np.float64)).astype(np.float32)
+
+
 def camera_share(field: MotionField, residual: MotionField) -> float:
     """Share of the clip's squared motion that the camera explains, 0..1.
 

@@ -1,20 +1,40 @@
-"""Dense inverse search flow (Kroeger et al., ECCV 2016) from OpenCV: the tracker without weights."""
+"""Dense inverse search flow (Kroeger et al., ECCV 2016) from OpenCV: the tracker without weights.
+
+A moving camera costs DIS accuracy everywhere, and surfaces without texture take on the motion of what is
+beside them. So the flow of a pair of frames is found in two passes, and only believed where the pictures
+ask for it:
+
+1. From the first flow the camera is fitted. Where it explains what standing still does not, the frame
+   before is warped by it, so that the still world lines up, and the flow is searched again between the
+   aligned frames. The displacement is the camera and the residual flow, composed exactly.
+2. A pixel whose surroundings the camera alone explains as well as the flow does moves with the camera
+   (with a camera that stands still: not at all).
+"""
 
 import cv2
 import numpy as np
 
+from motive.motion.camera import apply_map, fit_pair
 from motive.motion.field import MotionField
+from motive.motion.flow import agreement, in_sight, pixel_grid, sample
 
 MIN_SIDE = 32  # pixels; DIS has no scale left to search below about this
+# A motion explains a place better than another when it leaves less than 1/GAIN of the squared difference,
+# beyond what coding, sensor and rounding change without any motion (in grey levels of 255). The camera is
+# asked for by many places together, so each may say less.
+GAIN, NOISE, CAMERA_NOISE = 1.5, 2.0, 1.0
+REACH = 2.0  # pixels; standard deviation of the window in which pictures are compared
+# Share of the frame that a camera must explain and standing still must not. An object on a surface
+# without texture would otherwise be taken for a camera: nothing contradicts it.
+MIN_EVIDENCE = 0.25
 
 
 class DisTracker:
     """Frame-to-frame DIS flow with a confidence from the forward-backward check.
 
-    The flow from each frame back to the one before, negated, says how far each pixel has come.
-    Confidence is exp(-(e/s)²) with e the forward-backward error and the scale
-    s = 0.5 px + 0.1 · (length of both flows), so that 0.5 px of error is a lot for a still pixel and
-    little for a fast one. Visibility is 1 where the place that a pixel comes from lies in the frame.
+    Convention `from_previous`: the flow from each frame back to the one before, negated. Confidence
+    (`motive.motion.flow.agreement`) is that of the flow between the aligned frames; visibility is 1
+    where the place that a pixel comes from lies in the frame.
     """
 
     def __init__(self) -> None:
@@ -23,39 +43,72 @@ class DisTracker:
         self._flow.setFinestScale(0)
 
     def fingerprint(self) -> str:
-        return f"dis preset=medium finest_scale=0 opencv={cv2.__version__.split('.')[0]}"
+        return (
+            "dis preset=medium finest_scale=0 passes=2 "
+            f"evidence={GAIN:g},{NOISE:g},{CAMERA_NOISE:g},{REACH:g},{MIN_EVIDENCE:g} "
+            f"opencv={cv2.__version__}"
+        )
 
     def track(self, frames_fhw3: np.ndarray) -> MotionField:
-        """Flow of `(frames, height, width, 3)` RGB uint8 by the convention `from_previous`."""
+        """Flow of `(frames, height, width, 3)` RGB uint8."""
         frames, height, width = frames_fhw3.shape[:3]
         displacement = np.zeros((frames, height, width, 2), np.float32)
         visibility = np.ones((frames, height, width), np.float32)
         confidence = np.ones((frames, height, width), np.float32)
-        grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).astype(np.float32)
-        grey = [_grey(frame) for frame in frames_fhw3]
+        grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames_fhw3]
         for f in range(1, frames):
-            # A fresh search each time: DIS would start from the last flow, and a clip's motion
-            # would depend on the clip before it.
-            back = self._flow.calc(grey[f], grey[f - 1], None)[:height, :width]
-            forth = self._flow.calc(grey[f - 1], grey[f], None)[:height, :width]
-            origin = grid + back
-            there = cv2.remap(
-                forth, origin, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-            )
-            error = np.linalg.norm(back + there, axis=-1)
-            length = np.linalg.norm(back, axis=-1) + np.linalg.norm(there, axis=-1)
-            displacement[f] = -back
-            confidence[f] = np.exp(-((error / (0.5 + 0.1 * length)) ** 2))
-            visibility[f] = ((origin >= 0) & (origin <= (width - 1, height - 1))).all(-1)
+            back, confidence[f] = self._flow_back(grey[f], grey[f - 1])
+            displacement[f], visibility[f] = -back, in_sight(back)
         return MotionField(displacement, visibility, confidence, "from_previous")
 
     def close(self) -> None:
         """There is nothing to let go of."""
 
+    def _flow_back(
+        self, now_hw: np.ndarray, before_hw: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Where each pixel came from, relative to itself, and the confidence in it."""
+        grid = pixel_grid(*now_hw.shape)
+        residual, confidence = self._search(now_hw, before_hw)
+        unexplained = _difference(now_hw, before_hw)
+        camera = fit_pair(residual, confidence * in_sight(residual))
+        if camera is not None:
+            aligned = sample(before_hw, apply_map(camera, grid))
+            left = _difference(now_hw, aligned)
+            if _better(left, unexplained, CAMERA_NOISE).mean() >= MIN_EVIDENCE:
+                before_hw, unexplained = aligned, left
+                residual, confidence = self._search(now_hw, aligned)
+            else:
+                camera = None
+        explained = _difference(now_hw, sample(before_hw, grid + residual))
+        residual[~_better(explained, unexplained, NOISE)] = 0
+        if camera is None:
+            return residual, confidence
+        return apply_map(camera, grid + residual) - grid, confidence
 
-def _grey(frame_hw3: np.ndarray) -> np.ndarray:
-    grey = cv2.cvtColor(frame_hw3, cv2.COLOR_RGB2GRAY)
-    height, width = grey.shape
+    def _search(self, now_hw: np.ndarray, before_hw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """DIS flow from `now` to `before`, with its confidence."""
+        height, width = now_hw.shape
+        now, before = _enlarged(now_hw), _enlarged(before_hw)
+        # A fresh search each time: DIS would start from the last flow, and a clip's motion would depend
+        # on the clip before it.
+        back = self._flow.calc(now, before, None)[:height, :width]
+        forth = self._flow.calc(before, now, None)[:height, :width]
+        return back, agreement(back, forth)
+
+
+def _difference(one_hw: np.ndarray, other_hw: np.ndarray) -> np.ndarray:
+    """The mean squared difference of two pictures around each pixel, in grey levels²."""
+    squared = (one_hw.astype(np.float32) - other_hw.astype(np.float32)) ** 2
+    return cv2.GaussianBlur(squared, (0, 0), REACH, borderType=cv2.BORDER_REPLICATE)
+
+
+def _better(left_hw: np.ndarray, unexplained_hw: np.ndarray, noise: float) -> np.ndarray:
+    return unexplained_hw > GAIN * left_hw + noise**2
+
+
+def _enlarged(grey_hw: np.ndarray) -> np.ndarray:
+    height, width = grey_hw.shape
     # Padding with the edge leaves the flow inside as it is, and gives tiny frames a scale to search.
     extra_h, extra_w = max(0, MIN_SIDE - height), max(0, MIN_SIDE - width)
-    return cv2.copyMakeBorder(grey, 0, extra_h, 0, extra_w, cv2.BORDER_REPLICATE)
+    return cv2.copyMakeBorder(grey_hw, 0, extra_h, 0, extra_w, cv2.BORDER_REPLICATE)

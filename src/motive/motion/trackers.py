@@ -27,8 +27,8 @@ class Tracker(Protocol):
 def make_tracker(name: str, checkpoint: str | None = None, device: str = "cpu") -> Tracker:
     """The tracker called `name`.
 
-    checkpoint: the weights' file or hub id, of a tracker that has weights; None takes the published
-        ones.
+    checkpoint: the weights' file, hub id (`alltracker`) or torchvision's name (`raft`: raft_large or
+        raft_small), of a tracker that has weights; None takes the published ones.
     device: where a network runs.
 
     Raises UserError for a name that is not known, or a checkpoint that the tracker has no use for.
@@ -44,4 +44,8 @@ def make_tracker(name: str, checkpoint: str | None = None, device: str = "cpu") 
         from motive.motion.dis import DisTracker
 
         return DisTracker()
-    raise UserError(f"there is no tracker '{name}': use --tracker dis or alltracker")
+    if name == "raft":
+        from motive.motion.raft import RaftTracker
+
+        return RaftTracker(checkpoint or "raft_large", device)
+    raise UserError(f"there is no tracker '{name}': use --tracker dis, alltracker or raft")

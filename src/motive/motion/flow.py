@@ -1,0 +1,39 @@
+"""What the trackers by optical flow share: from the two flows of a pair of frames to a field's values.
+
+`back` leads from each pixel of the current frame to where its content was in the frame before, and
+`forth` from the frame before to the current one; both are `(H, W, 2)` float32, x before y, in pixels.
+"""
+
+import cv2
+import numpy as np
+
+
+def pixel_grid(height: int, width: int) -> np.ndarray:
+    """Each pixel's own place, `(H, W, 2)` float32, x before y."""
+    return np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).astype(np.float32)
+
+
+def sample(image: np.ndarray, places_hw2: np.ndarray) -> np.ndarray:
+    """`image` at places between its pixels, bilinearly; outside it, its edge."""
+    return cv2.remap(image, places_hw2, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def agreement(back_hw2: np.ndarray, forth_hw2: np.ndarray) -> np.ndarray:
+    """Confidence by the forward-backward check, `(H, W)` float32 in 0..1.
+
+    exp(-(e/s)²) with e = ‖back + forth‖, forth taken where back leads, and the scale
+    s = 0.5 px + 0.1 · (length of both), so that 0.5 px of error is a lot for a still pixel and little
+    for a fast one.
+    """
+    height, width = back_hw2.shape[:2]
+    there = sample(forth_hw2, pixel_grid(height, width) + back_hw2)
+    error = np.linalg.norm(back_hw2 + there, axis=-1)
+    length = np.linalg.norm(back_hw2, axis=-1) + np.linalg.norm(there, axis=-1)
+    return np.exp(-((error / (0.5 + 0.1 * length)) ** 2))
+
+
+def in_sight(back_hw2: np.ndarray) -> np.ndarray:
+    """Visibility, `(H, W)` bool: whether the place that a pixel comes from lies in the frame."""
+    height, width = back_hw2.shape[:2]
+    origin = pixel_grid(height, width) + back_hw2
+    return ((origin >= 0) & (origin <= (width - 1, height - 1))).all(-1)
