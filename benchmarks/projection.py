@@ -1,18 +1,23 @@
 """The price of the projection: Fastfood over a whole model's gradient, in units of reading it once.
 
     python benchmarks/projection.py --shapes wan2.1-1.3b [--dim 512] [--threads N] [--json FILE]
+                                    [--peers-python PATH]
 
 Every tensor of the model's gradient exists, with its own random float32 numbers (5.7 GB for
 Wan2.1-1.3B). In turn, several times over: one `torch.sum` of every tensor, and one projection of
-them all. `ratio_to_sum` is the ratio of the two medians. Beside it, the CPU projectors of TRAK
-(`traker`) and dattri, where installed, at a size whose dense matrix fits, per number of the
-gradient: with the matrix cached, which is their best, and with their default blocks.
+them all. `ratio_to_sum` is the ratio of the two medians. Then all kinds of projection on one tensor
+of a size that a dense projection can be had of. Beside it, at that size, the CPU projectors of TRAK
+(`traker`) and dattri, by a Python that has them (`--peers-python`: their requirements need not agree
+with ours; `python -m venv peers && peers/bin/pip install torch traker dattri`), per number of the
+gradient: with the whole matrix kept, which is their fastest, and with their default blocks.
 """
 
 import argparse
-import importlib
+import functools
 import json
+import os
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -21,7 +26,7 @@ from typing import Any
 
 import torch
 
-from motive.gradients.projection import FastfoodProjection
+from motive.gradients.projection import FastfoodProjection, Projection, make_projection
 
 WAN_1_3B_NUMBERS = 1_418_996_800
 WAN_1_3B_TENSORS = 825
@@ -114,6 +119,8 @@ def measure_ours(shapes: dict[str, tuple[int, ...]], dim: int, repeats: int) -> 
         "projection_seconds": projection_seconds,
         "projection_seconds_all": projections,
         "ratio_to_sum": projection_seconds / sum_seconds,
+        # On a busy machine the shortest times are the ones that were disturbed least.
+        "ratio_to_sum_of_shortest": min(projections) / min(sums),
         "projection_ns_per_number": 1e9 * projection_seconds / numbers,
         "gigabytes_per_second": 4e-9 * numbers / projection_seconds,
         "extra_bytes": extra_bytes,
@@ -121,71 +128,98 @@ def measure_ours(shapes: dict[str, tuple[int, ...]], dim: int, repeats: int) -> 
     }
 
 
-def measure_peer(module: str, size: int, dim: int, block: int, repeats: int) -> float | None:
-    """Seconds in which the peer's CPU projector takes one gradient; None if not installed.
+def measure_kinds(size: int, dim: int, repeats: int) -> dict[str, Any]:
+    """Every kind on one square gradient of about `size` numbers."""
+    side = round(size**0.5)
+    gradient = torch.randn(side, side)
 
-    The two share their interface: BasicProjector(size, dim, seed, type, device, block_size) and
-    project(batch, id). With one block of all `dim` columns the matrix is made once and kept.
-    """
-    try:
-        peer = importlib.import_module(module)
-    except ImportError:
-        return None
-    projector = peer.BasicProjector(
-        size, dim, 0, peer.ProjectionType.normal, torch.device("cpu"), block_size=block
+    def project(projection: Projection) -> None:
+        projection.begin()
+        projection.add("w", gradient)
+        projection.finish()
+
+    results = {}
+    projection: Any  # of its own kind: the state's size is not part of the interface
+    for kind in ("fastfood", "countsketch", "rademacher", "factored"):
+        projection = make_projection(kind, dim, 0, {"w": (side, side)})
+        project(projection)  # compiles
+        run = functools.partial(project, projection)
+        median = statistics.median(seconds(run) for _ in range(repeats))
+        results[kind] = {
+            "numbers": gradient.numel(),
+            "seconds": median,
+            "ns_per_number": 1e9 * median / gradient.numel(),
+            "state_bytes": projection.nbytes,
+        }
+    return results
+
+
+PEERS = ("TRAK", "dattri")
+
+
+def measure_peers(
+    python: Path | None, size: int, dim: int, threads: int, repeats: int, our_ns: float
+) -> dict[str, Any]:
+    """What `projection_peers.py` measures, as multiples of ours; a sentence for a missing peer."""
+    if python is None:
+        missing = "not measured: give the Python of an environment that has it by --peers-python"
+        return dict.fromkeys(PEERS, missing)
+    script = Path(__file__).with_name("projection_peers.py")
+    sizes = {"size": size, "dim": dim, "threads": threads, "repeats": repeats}
+    arguments = [text for name, value in sizes.items() for text in (f"--{name}", str(value))]
+    done = subprocess.run(
+        [str(python), str(script), *arguments], capture_output=True, text=True, check=False
     )
-    gradient = torch.randn(1, size)
-    projector.project(gradient, 0)
-    return statistics.median(
-        seconds(lambda: projector.project(gradient, 0)) for _ in range(repeats)
-    )
-
-
-PEERS = {"TRAK": ("trak.projectors", "traker"), "dattri": ("dattri.func.projection", "dattri")}
-
-
-def measure_peers(size: int, dim: int, repeats: int, our_ns: float) -> dict[str, Any]:
-    results: dict[str, Any] = {}
-    for peer, (module, distribution) in PEERS.items():
-        for label, block in (("matrix cached", dim), ("default blocks of 100", 100)):
-            peer_seconds = measure_peer(module, size, dim, block, repeats)
-            if peer_seconds is None:
-                results[peer] = f"not measured: {distribution} is not installed"
-                break
-            ns = 1e9 * peer_seconds / size
-            results[f"{peer}, {label}"] = {
-                "numbers": size,
-                "seconds": peer_seconds,
-                "ns_per_number": ns,
-                "times_ours": ns / our_ns,
-            }
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        return dict.fromkeys(PEERS, f"not measured: {python} ended with {last}")
+    results: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    for result in results.values():
+        if isinstance(result, dict):
+            for configuration in result["configurations"]:
+                configuration["times_ours"] = configuration["ns_per_number"] / our_ns
     return results
 
 
 def print_table(report: dict[str, Any]) -> None:
     print(
         f"{report['shapes']}: {report['numbers']:,} numbers in {report['tensors']} tensors to "
-        f"{report['dim']}, {report['threads']} threads"
+        f"{report['dim']}, {report['threads']} threads, load {report['load_before']:.1f} before"
     )
     print(f"  one torch.sum          {report['sum_seconds']:8.3f} s")
     print(
         f"  fold + Fastfood        {report['projection_seconds']:8.3f} s"
         f"   {report['gigabytes_per_second']:.1f} GB/s"
     )
-    print(f"  ratio                  {report['ratio_to_sum']:8.2f}")
+    print(
+        f"  ratio                  {report['ratio_to_sum']:8.2f}"
+        f"     of the shortest times: {report['ratio_to_sum_of_shortest']:.2f}"
+    )
     extra = report["extra_bytes"]
     print(
         f"  extra memory           {'not measured' if extra is None else f'{extra / 1e6:8.2f} MB'}"
     )
     print(f"  state                  {report['state_bytes'] / 1e6:8.2f} MB")
+    print("one gradient of a million numbers, by kind")
+    for kind, result in report["kinds"].items():
+        print(
+            f"  {kind:<12} {1e3 * result['seconds']:8.2f} ms  {result['ns_per_number']:7.2f} "
+            f"ns per number  state {result['state_bytes'] / 1e6:.2f} MB"
+        )
+    print(f"peers, per number; ours {report['projection_ns_per_number']:.3f} ns")
     for peer, result in report["peers"].items():
         if isinstance(result, str):
             print(f"  {peer}: {result}")
-        else:
+            continue
+        for c in result["configurations"]:
+            how = "matrix kept" if c["matrix_kept"] else f"blocks of {c['block']}"
             print(
-                f"  {peer}: {result['seconds']:.4f} s for {result['numbers']:,} numbers, "
-                f"{result['times_ours']:.0f} x ours per number"
+                f"  {peer} {result['version']}, {c['type']}, {how} "
+                f"({c['matrix_bytes'] / 1e9:.1f} GB), batch {c['batch']}: "
+                f"{c['ns_per_number']:.1f} ns, {c['times_ours']:.0f} x ours"
             )
+    if report["least_times_ours"] is not None:
+        print(f"  the fastest of these takes {report['least_times_ours']:.0f} x ours")
 
 
 def main() -> None:
@@ -195,13 +229,33 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--peer-size", type=int, default=2**20, help="numbers given to the peers")
+    parser.add_argument("--peers-python", type=Path, help="an interpreter that has the peers")
     parser.add_argument("--json", type=Path, help="write all figures here")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    report = {"shapes": options.shapes, "dim": options.dim, "threads": options.threads}
+    report: dict[str, Any] = {
+        "shapes": options.shapes,
+        "dim": options.dim,
+        "threads": options.threads,
+    }
+    report["load_before"] = os.getloadavg()[0]
     report |= measure_ours(SHAPES[options.shapes](), options.dim, options.repeats)
-    our_ns = report["projection_ns_per_number"]
-    report["peers"] = measure_peers(options.peer_size, options.dim, options.repeats, our_ns)
+    report["kinds"] = measure_kinds(options.peer_size, options.dim, options.repeats)
+    report["peers"] = measure_peers(
+        options.peers_python,
+        options.peer_size,
+        options.dim,
+        options.threads,
+        options.repeats,
+        report["projection_ns_per_number"],
+    )
+    times = [
+        configuration["times_ours"]
+        for result in report["peers"].values()
+        if isinstance(result, dict)
+        for configuration in result["configurations"]
+    ]
+    report["least_times_ours"] = min(times, default=None)
     print_table(report)
     if options.json:
         options.json.write_text(json.dumps(report, indent=2) + "\n")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from motive.gradients.counter import key
-from motive.gradients.fastfood import Fastfood, chi, walsh_hadamard
+from motive.gradients.fastfood import Fastfood, chi
+from motive.gradients.hadamard import walsh_hadamard
 
 
 def hadamard(n: int) -> np.ndarray:
@@ -26,7 +27,7 @@ def dense(transform: Fastfood, seed: int) -> np.ndarray:
     return ((1 / (xi * math.sqrt(dim))) * s @ h @ g @ pi @ h @ b)[:dim]
 
 
-@pytest.mark.parametrize("n", [1, 2, 4, 64, 256])
+@pytest.mark.parametrize("n", [1, 2, 4, 8, 32, 64, 128, 256])
 def test_walsh_hadamard_is_multiplication_by_h(n: int) -> None:
     x = np.random.default_rng(n).standard_normal(n)
     y = x.copy()

@@ -10,7 +10,7 @@ import torch
 
 from motive.errors import ClipError
 from motive.gradients.counter import key
-from motive.gradients.fold import SignFold, largest_prime
+from motive.gradients.fold import SignFold, SignFolds, largest_prime
 
 MASK = 2**64 - 1
 
@@ -162,6 +162,36 @@ def test_a_forked_process_folds() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_clips_side_by_side_are_what_each_is_alone(dtype: torch.dtype, threads: int) -> None:
+    torch.set_num_threads(threads)
+    clips = 5
+    gradients = {f"p{n}": random(clips, n, seed=n).to(dtype) for n in (1, 64, 1000, 1021, 9000)}
+    gradients["transposed"] = random(60, 50, clips).to(dtype).permute(2, 1, 0)
+    gradients["large"] = random(clips, 70_000).to(dtype)
+    singles = [SignFold(0, 1024) for _ in range(clips)]
+    together = SignFolds(singles)
+    for name, of_clips in gradients.items():
+        assert together.add(name, of_clips) == [None] * clips
+    for clip, single in enumerate(singles):
+        own = {name: of_clips[clip] for name, of_clips in gradients.items()}
+        assert np.array_equal(single.total(), folded(own))
+
+
+@pytest.mark.parametrize("size", [40, 9000])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_of_clips_side_by_side_only_the_bad_one_fails(size: int, dtype: torch.dtype) -> None:
+    gradients = random(3, size).to(dtype)
+    gradients[1, size - 2] = -math.inf
+    singles = [SignFold(0, 1024) for _ in range(3)]
+    errors = SignFolds(singles).add("blocks.3.bad", gradients)
+    assert [error is not None for error in errors] == [False, True, False]
+    assert "blocks.3.bad" in str(errors[1])
+    for clip in (0, 2):
+        assert np.array_equal(singles[clip].total(), folded({"blocks.3.bad": gradients[clip]}))
+
+
 def test_torch_operations_agree_at_full_size() -> None:
     gradients = {"large": random(1100, 1000), "b": random(1536, seed=1)}
     expected = folded(gradients, accumulators=65_536)
@@ -264,6 +294,19 @@ def test_correlated_rows_do_not_add_up_and_would_under_row_times_column_signs() 
     assert variance < bound
     _, bad_variance = relative_variance(bad, x)
     assert bad_variance > 50 * bound  # it is about 2, whatever m
+
+
+def test_signs_are_no_product_of_a_row_sign_and_a_column_sign() -> None:
+    # Fewer coordinates than accumulators: each stands alone, and the fold of ones shows its sign. Of
+    # a product the four signs at the corners of any rectangle multiply to +1.
+    rows, columns = 200, 300
+    sums = folded({"w": torch.ones(rows, columns)}, accumulators=65_536)[:65_521]
+    signs = np.roll(sums, -(key(0, "fold", "w") % 65_521))[: rows * columns].reshape(rows, columns)
+    assert set(np.unique(signs)) == {-1, 1}
+    for down, across in ((1, 1), (7, 64), (100, 128), (3, 256)):
+        pairs = signs[:-down] * signs[down:]
+        corners = pairs[:, :-across] * pairs[:, across:]
+        assert abs(corners.mean()) * math.sqrt(corners.size) < 5
 
 
 def test_entries_of_one_column_fall_apart() -> None:

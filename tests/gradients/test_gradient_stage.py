@@ -10,6 +10,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, WanTransformer3DModel
 
 from motive.backbones import load_backbone
+from motive.backbones.encode import as_row
 from motive.backbones.source import find_model
 from motive.errors import UserError
 from motive.gradients.noise import shared_noise
@@ -46,8 +47,8 @@ class Clip:
         return {
             "key": "clip:caption", "clip_id": "clip", "caption_id": "caption", "frames": FRAMES,
             "motion": row_of(maps),
-            "video": {"shape": np.array(LATENT_SHAPE), "latents": self.latents.ravel()},
-            "text": {"shape": np.array(self.text.shape), "embedding": self.text.ravel()},
+            "video": as_row({"latents": torch.from_numpy(self.latents)}),
+            "text": as_row({"text": torch.from_numpy(self.text)}),
         }  # fmt: skip
 
     def mask(self) -> np.ndarray:
@@ -229,7 +230,7 @@ def test_features_do_not_depend_on_the_clips_before(stage: GradientStage) -> Non
 def test_latents_that_are_not_finite_fail_the_clip_and_not_the_next(stage: GradientStage) -> None:
     before = stage.process(Clip(2).row())
     row = Clip(0).row()
-    row["video"]["latents"][7] = np.nan
+    row["video"]["values"][0][7] = np.nan
     outcome = stage.attempt(row)
     assert "the loss is nan" in getattr(outcome, "reason", "")
     assert np.array_equal(stage.process(Clip(2).row())["feature"], before["feature"])

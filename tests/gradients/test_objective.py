@@ -1,6 +1,7 @@
 """The objective as a value: equal when everything is equal, and saying what is not."""
 
 import dataclasses
+import json
 import re
 
 import pytest
@@ -18,6 +19,8 @@ OTHERS: dict[str, object] = {
     "static_below": 0.2, "timesteps": (751, 500), "noise_seed": 1, "prompt_length": 226,
     "parameters": "blocks.*", "length_factor": False, "projection": "identity", "dim": 256,
     "projection_seed": 1, "dtype": "bfloat16", "text_dtype": "bfloat16", "posterior": "sample",
+    "denoiser": "transformer_2", "trainer": "musubi", "told": (752.0,), "weights": (0.5,),
+    "train": "lora",
 }  # fmt: skip
 
 
@@ -42,6 +45,15 @@ def test_json_and_back() -> None:
         assert again.id == objective.id
 
 
+def test_fields_that_came_later_leave_the_older_ids_as_they_are() -> None:
+    content = json.loads(ONE.to_json())
+    assert content.keys() == OTHERS.keys() - {"trainer", "told", "weights", "train"}
+    assert Objective.from_json(json.dumps(content)) == ONE
+    trainers = dataclasses.replace(ONE, trainer="musubi", told=(752.0,), weights=(0.5,))
+    assert json.loads(trainers.to_json()).keys() - content.keys() == {"trainer", "told", "weights"}
+    assert Objective.from_json(trainers.to_json()) == trainers
+
+
 @pytest.mark.parametrize("name", OTHERS)
 def test_the_error_names_the_field_and_both_values(name: str) -> None:
     other = dataclasses.replace(ONE, **{name: OTHERS[name]})  # type: ignore[arg-type]
@@ -61,3 +73,10 @@ def test_equal_objectives_may_meet() -> None:
     assert ONE.differences(ONE) == {}
     other = dataclasses.replace(ONE, dim=8, noise_seed=3)
     assert ONE.differences(other) == {"dim": (512, 8), "noise_seed": (0, 3)}
+
+
+def test_features_of_one_length_share_a_table_and_whole_gradients_have_their_own() -> None:
+    assert ONE.feature_table == f"features-{ONE.dim}"
+    whole = dataclasses.replace(ONE, projection="identity")
+    assert (whole.feature_table, whole.feature_length) == ("features-whole", None)
+    assert dataclasses.replace(ONE, dim=64).feature_length == 64

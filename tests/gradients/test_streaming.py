@@ -1,11 +1,15 @@
 """Streamed gradients against one call of autograd, on networks with every difficulty."""
 
+import gc
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.utils.checkpoint
+from diffusers import WanTransformer3DModel
 
 from motive.errors import ClipError, UserError
 from motive.gradients.projection import make_projection
@@ -137,18 +141,29 @@ def test_fastfood_is_fed_the_same_gradient(network: Network) -> None:
 
 
 def assert_clean(network: Network) -> None:
-    for parameter in network.parameters():
-        assert parameter.grad is None
-        assert not parameter._post_accumulate_grad_hooks
+    assert all(parameter.grad is None for parameter in network.parameters())
 
 
 def test_nothing_is_left_behind(network: Network) -> None:
     gradient = StreamingGradient(choose_parameters(network, "*"), "identity", 1, 0)
-    gradient.feature(loss_of(network))
+    before = gradient.feature(loss_of(network))
     assert_clean(network)
-    # Afterwards the network trains as if nothing had been.
+    # Afterwards the network trains as if nothing had been, and its gradients are in no feature.
     loss_of(network)().backward()
     assert network.last.weight.grad is not None
+    assert np.array_equal(gradient.feature(loss_of(network)), before)
+
+
+@pytest.mark.parametrize("how", ["closed", "forgotten"])
+def test_the_hooks_go(network: Network, how: str) -> None:
+    gradient = StreamingGradient(choose_parameters(network, "*"), "identity", 1, 0)
+    assert all(p._post_accumulate_grad_hooks for p in gradient.parameters.values())
+    if how == "closed":
+        gradient.close()
+    else:
+        del gradient
+        gc.collect()
+    assert not any(p._post_accumulate_grad_hooks for p in network.parameters())
 
 
 def test_one_gradient_at_a_time(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,3 +227,99 @@ def test_two_clips_do_not_mix(network: Network) -> None:
     for seed in (0, 1):
         gradient.feature(loss_of(network, seed))
     assert np.array_equal(gradient.feature(loss_of(network, 2)), alone)
+
+
+def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+
+
+def test_autocast_with_a_float32_loss(network: Network) -> None:
+    chosen = choose_parameters(network, "*")
+
+    def loss() -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            x = torch.randn(7, 5, generator=torch.Generator().manual_seed(0))
+            output = network(x)
+        assert output.dtype == torch.bfloat16
+        return output.float().square().mean()
+
+    found = torch.autograd.grad(loss(), list(chosen.values()), allow_unused=True)
+    by_name = dict(zip(chosen, found, strict=True))
+    expected = np.concatenate(
+        [np.zeros(p.numel()) if g is None else g.flatten().numpy()
+         for name, p in sorted(chosen.items()) for g in [by_name[name]]]
+    )  # fmt: skip
+    feature = StreamingGradient(chosen, "identity", 1, 0).feature(loss)
+    assert feature.dtype == np.float32
+    assert np.array_equal(feature, expected.astype(np.float32))
+    assert 1e-4 < relative_error(feature, plain_gradient(network, ALL)) < 0.1
+
+
+def test_a_compiled_model(network: Network) -> None:
+    # The backend is the part that needs a C++ compiler, which a user's machine may not have;
+    # hooks and names meet everything else.
+    compiled = torch.compile(network, backend="aot_eager")
+    chosen = choose_parameters(compiled, "*")
+    assert sorted(chosen) == ALL
+    expected = plain_gradient(network, ALL)
+    gradient = StreamingGradient(chosen, "identity", 1, 0)
+    for _ in range(2):
+        feature = gradient.feature(loss_of(compiled))
+        assert relative_error(feature, expected) < 1e-6
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_recomputed_activations(network: Network, reentrant: bool) -> None:
+    x = torch.randn(7, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
+
+    def loss() -> torch.Tensor:
+        output = torch.utils.checkpoint.checkpoint(network, x, use_reentrant=reentrant)
+        return output.square().mean()
+
+    feature = StreamingGradient(choose_parameters(network, "*"), "identity", 1, 0).feature(loss)
+    assert np.array_equal(feature, plain_gradient(network, ALL))
+
+
+def test_every_other_block(small_wan: Path) -> None:
+    model = WanTransformer3DModel.from_pretrained(small_wan / "transformer")
+    chosen = choose_parameters(model, "blocks.[02468].*")
+    assert {name.split(".")[1] for name in chosen} == {"0"}
+    both = choose_parameters(model, "blocks.[02468].*,blocks.[13579].*")
+    assert {name.split(".")[1] for name in both} == {"0", "1"}
+    assert len(both) == 2 * len(chosen)
+
+
+@pytest.mark.parametrize("wrapped_by", ["diffusers", "peft"])
+def test_lora_factors_only(small_wan: Path, wrapped_by: str) -> None:
+    peft = pytest.importorskip("peft")
+    torch.manual_seed(0)
+    model = WanTransformer3DModel.from_pretrained(small_wan / "transformer").eval()
+    config = peft.LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False)
+    if wrapped_by == "diffusers":
+        model.add_adapter(config)
+    else:
+        model = peft.get_peft_model(model, config).eval()
+    chosen = choose_parameters(model, "*.lora_?.*")
+    # 2 blocks x 2 attentions x 2 layers x 2 factors, under the same names however they were put in
+    assert len(chosen) == 16
+    assert "blocks.0.attn1.to_q.lora_A.default.weight" in chosen
+    assert {n for n, p in model.named_parameters() if p.requires_grad} == {
+        n for n, _ in model.named_parameters() if "lora_" in n
+    }
+    inputs = torch.randn(1, 16, 3, 4, 4), torch.tensor([751.0]), torch.randn(1, 24, 16)
+
+    def loss() -> torch.Tensor:
+        return model(*inputs, return_dict=False)[0].square().mean()
+
+    expected = torch.autograd.grad(loss(), [chosen[name] for name in sorted(chosen)])
+    feature = StreamingGradient(chosen, "identity", 1, 0).feature(loss)
+    assert np.array_equal(feature, torch.cat([g.flatten() for g in expected]).numpy())
+    assert feature.any()
+    # A batch keeps the clips' factors apart too.
+    pair = [torch.cat([t, t + 1]) if t.dim() > 1 else t.repeat(2) for t in inputs]
+    found = StreamingGradient(chosen, "identity", 1, 0).features(
+        lambda: model(*pair, return_dict=False)[0].square().flatten(1).mean(1), 2
+    )
+    assert isinstance(found[0], np.ndarray)
+    assert relative_error(found[0], feature) < 1e-5

@@ -154,6 +154,31 @@ def test_results_are_committed_on_the_way(kept: Kept, monkeypatch: pytest.Monkey
     assert seen == [0, 0, 0, 0, 0, 5]
 
 
+def test_every_commit_is_told_of_after_it_is_made(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "FLUSH_ROWS", 5)
+    told: list[tuple[int, int]] = []
+
+    def committed(done: int, failed: int) -> None:
+        told.append((done, failed))
+        sums = (sum(d for d, _ in told), sum(f for _, f in told))
+        assert (kept.results.count(), kept.failures.count()) == sums
+
+    stage = Squaring(stop=14, error=KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        run_local(
+            stage,
+            rows(range(1, 41)),
+            40,
+            kept.results,
+            kept.failures,
+            Progress(quiet=True),
+            committed,
+        )
+    assert told == [(5, 0), (3, 2), (3, 0)]
+
+
 def test_time_commits_too(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "FLUSH_SECONDS", -1.0)
     seen: list[int] = []
@@ -218,3 +243,65 @@ def test_few_rows_are_prepared_ahead(kept: Kept) -> None:
 
     run_local(Watching(), counting(), 29, kept.results, kept.failures, Progress(quiet=True))
     assert max(behind) == engine.AHEAD
+
+
+class InBatches(Squaring):
+    """Squares up to three even or three odd numbers at a time; ones alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[list[int]] = []
+
+    def batch_of(self, row: Row) -> tuple[int, int]:
+        return (row["number"] % 2, 3) if row["number"] > 1 else (-1, 1)
+
+    def process_batch(self, rows: list[Row]) -> list[Row | Exception]:
+        self.batches.append([row["number"] for row in rows])
+        return [
+            ClipError("tens cannot be squared")
+            if row["number"] % 10 == 0
+            else {"square": row["number"] ** 2}
+            for row in rows
+        ]
+
+
+def test_rows_go_through_in_batches_of_their_kind(kept: Kept) -> None:
+    stage = InBatches()
+    report = kept.run(stage, rows(range(1, 13)))
+    assert stage.batches == [[2, 4, 6], [3, 5, 9], [8, 10, 12]]
+    assert stage.log == ["open", "001", "011", "close"]  # what is alone goes alone
+    assert kept.squares() == expected(range(1, 13))
+    assert kept.reasons() == {
+        "007": "sevens cannot be prepared",
+        "010": "tens cannot be squared",
+    }
+    assert (report.done, report.failed) == (10, 2)
+
+
+def test_not_too_many_rows_wait_for_their_kind(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "WAITING", 2)
+    stage = InBatches()
+    kept.run(stage, rows(range(2, 7)))
+    # As soon as two wait, the first kind goes as it is.
+    assert stage.log == ["open", "002", "003", "004", "005", "006", "close"]
+    assert kept.squares() == expected(range(2, 7))
+
+
+def test_an_interrupted_batch_is_done_again(kept: Kept) -> None:
+    class Interrupted(InBatches):
+        def process_batch(self, rows: list[Row]) -> list[Row | Exception]:
+            if rows[0]["number"] == 3:
+                raise KeyboardInterrupt
+            return super().process_batch(rows)
+
+    with pytest.raises(KeyboardInterrupt):
+        kept.run(Interrupted(), rows(range(1, 13)))
+    assert kept.squares().keys() == {"001", "002", "004", "006"}
+
+
+def test_what_a_stage_notes_is_said(kept: Kept, capsys: pytest.CaptureFixture[str]) -> None:
+    stage = Squaring()
+    stage.notes = ["slowly"]
+    run_local(stage, rows(range(1, 3)), 2, kept.results, kept.failures, Progress())
+    said = capsys.readouterr()
+    assert "square: slowly" in said.out + said.err

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from motive.runs.provenance import (
     StageLog,
     now,
     peak_memory_mb,
+    remove_leftovers,
     revision,
     versions,
     write_atomically,
@@ -84,30 +86,81 @@ def test_a_file_is_written_whole_or_not_at_all(
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
-def test_the_log_adds_up(tmp_path: Path) -> None:
+def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
+    killed = subprocess.Popen([sys.executable, "-c", ""])
+    killed.wait()
+    living = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    kept = [
+        f".run.yaml.{living.pid}.part",  # it may be in the middle of writing
+        "scores.parquet",
+        f"run.yaml.{killed.pid}.part",
+        f".run.yaml.{killed.pid}.part.bak",
+        ".run.yaml.part",
+        ".a film.part",
+    ]
+    left = [
+        f".run.yaml.{killed.pid}.part",
+        f".scores.parquet.{killed.pid}.part",
+        f".report.html.{os.getpid()}.part",  # of a process that had this one's number
+    ]
+    try:
+        for name in (*kept, *left):
+            (tmp_path / name).touch()
+        remove_leftovers(tmp_path)
+        assert {path.name for path in tmp_path.iterdir()} == set(kept)
+    finally:
+        living.communicate(b"\n")
+
+
+def test_the_log_adds_up_seconds_and_says_what_is_done(tmp_path: Path) -> None:
     log = StageLog(tmp_path / "stages.json")
     assert log.read() == {}
-    with log.measure("track") as counts:
-        counts["done"], counts["failed"] = 3, 1
+    with log.measure("track") as measured:
+        measured.done, measured.failed = 3, 1
     with log.measure("encode"):
         pass
     first = log.read()
-    with log.measure("track") as counts:
-        counts["done"] = 2
+    with log.measure("track") as measured:
+        time.sleep(0.01)
+        measured.done = 5
     entry = StageLog(tmp_path / "stages.json").read()["track"]
     assert (entry["done"], entry["failed"]) == (5, 1)
-    assert entry["seconds"] >= first["track"]["seconds"]
+    assert entry["seconds"] >= first["track"]["seconds"] + 0.01
     assert entry["peak_mb"] > 10
     assert log.read()["encode"] == first["encode"]
+    assert (first["encode"]["done"], first["encode"]["failed"]) == (0, 0)
     assert json.loads((tmp_path / "stages.json").read_text()).keys() == {"track", "encode"}
+
+
+def test_a_killed_stage_is_logged_up_to_its_last_word(tmp_path: Path) -> None:
+    code = """
+import os, signal, sys, time
+from pathlib import Path
+from motive.runs.provenance import StageLog
+with StageLog(Path(sys.argv[1])).measure("track") as measured:
+    time.sleep(0.02)
+    measured.done, measured.failed = 4, 1
+    measured.save()
+    measured.done = 5
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    path = tmp_path / "stages.json"
+    killed = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    assert killed.returncode == -9
+    entry = StageLog(path).read()["track"]
+    assert (entry["done"], entry["failed"]) == (4, 1)
+    assert entry["seconds"] >= 0.02
+    with StageLog(path).measure("track"):
+        pass
+    assert StageLog(path).read()["track"]["done"] == 4
 
 
 def test_an_interrupted_stage_is_logged_too(tmp_path: Path) -> None:
     log = StageLog(tmp_path / "stages.json")
 
     def interrupted() -> None:
-        with log.measure("track") as counts:
-            counts["done"] = 4
+        with log.measure("track") as measured:
+            measured.done = 4
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

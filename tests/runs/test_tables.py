@@ -212,3 +212,17 @@ def test_a_damaged_table_says_what_to_do(table: Table) -> None:
         manifest.write_bytes(b"garbage")
     with pytest.raises(UserError, match=r"cannot be read .*: remove that folder and run again"):
         table.keys("me")
+
+
+def test_a_table_of_another_version_is_refused_and_left_alone(tmp_path: Path) -> None:
+    old = Table(tmp_path / "t.lance", pa.schema([("shape", pa.list_(pa.int32()))]))
+    old.append([{"key": "a", "made_by": "m", "shape": [1]}])
+    new = Table(tmp_path / "t.lance", pa.schema([("shapes", pa.list_(pa.int32()))]))
+    for use in (
+        lambda: new.keys("m"),
+        lambda: list(new.rows()),
+        lambda: new.append([{"key": "b", "made_by": "m", "shapes": [1]}]),
+    ):
+        with pytest.raises(UserError, match="written by another version of motive"):
+            use()
+    assert [row["key"] for row in old.rows()] == ["a"]

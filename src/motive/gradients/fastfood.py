@@ -28,23 +28,9 @@ import numpy as np
 import numpy.typing as npt
 
 from motive.gradients.counter import hash64, key, normal, permutation, signs, uniform
+from motive.gradients.hadamard import walsh_hadamard
 
 Float64Array = npt.NDArray[np.float64]
-
-
-def walsh_hadamard(x: Float64Array) -> None:
-    """Multiply x in place by the Walsh-Hadamard matrix of +-1 in natural (Sylvester) order.
-
-    Args:
-        x: (n,), n a power of two. H_ij = (-1)^popcount(i & j), so H H^T = n I.
-    """
-    half = 1
-    while half < x.size:
-        pairs = x.reshape(-1, 2, half)
-        difference = pairs[:, 0] - pairs[:, 1]
-        pairs[:, 0] += pairs[:, 1]
-        pairs[:, 1] = difference
-        half *= 2
 
 
 class Fastfood:
@@ -87,7 +73,7 @@ class Fastfood:
 
     def __call__(self, x: Float64Array) -> npt.NDArray[np.float32]:
         """P x: float64 (n,) to float32 (dim,), worked in float64. `x` is left as it was."""
-        y = np.where(np.unpackbits(self.packed_signs, count=self.n), -x, x)
+        y = x * (1 - 2 * np.unpackbits(self.packed_signs, count=self.n).view(np.int8))
         walsh_hadamard(y)
         y = y[self.permutation] * self.gaussian
         # Of the last transform only the first rows are wanted. H_n = H_(n/p) (x) H_p, and the first

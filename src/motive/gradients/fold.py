@@ -27,12 +27,12 @@ parameters are added to one another in float64, so that the order in which the b
 delivers them changes the result by about 1e-16 relative.
 """
 
+import functools
+import importlib
+import importlib.util
 import math
-import os
-import threading
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import warnings
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,19 +40,21 @@ import numpy.typing as npt
 import torch
 
 from motive.errors import ClipError
-from motive.gradients.counter import GOLDEN_GAMMA, MIX_MULTIPLIER_1, MIX_MULTIPLIER_2, key
-from motive.gradients.fold_kernel import BLOCK, fold_strip
+from motive.gradients import counter_torch
+from motive.gradients.counter import key
+from motive.gradients.fold_kernel import BLOCK, fold_clips, fold_strip
+from motive.gradients.threads import PARALLEL_FROM, over_strips
 
 _PIECE_LAPS = 16  # laps taken at a time where a gradient must be copied or converted: 4 MB
-_PARALLEL_FROM = 1 << 18  # below this many numbers, waking a thread costs more than it saves
 
 
 class SignFold:
     """Accumulators for one gradient at a time; see the module's text for what it computes.
 
-    On the CPU a compiled kernel reads the gradient where it lies. On any other device the same sums
-    are made by torch operations in the same order: they are bit-identical to the CPU's wherever
-    float32 addition is IEEE (round to nearest, subnormals kept).
+    A compiled kernel reads the gradient where it lies: on the CPU by numba, on CUDA by Triton (with
+    the extra `cuda`, or as CUDA builds of torch bring it). Anywhere else torch operations make the
+    same sums, piece by piece. All three add in the same order, so their accumulators are identical
+    bit for bit wherever float32 addition is IEEE (round to nearest, subnormals kept).
 
     Args:
         seed: the projection's seed.
@@ -93,13 +95,20 @@ class SignFold:
         """
         if gradient.numel() == 0:
             return
+        stream = self._stream(name)
+        if gradient.device.type == "cpu":
+            if not self._add_on_cpu(gradient, stream):
+                raise not_finite(name)
+        elif gradient.device.type == "cuda" and (triton := _triton_fold(gradient.device)):
+            self._add_by_triton(name, gradient, stream, triton)
+        else:
+            self._add_on_device(name, gradient, stream)
+
+    def _stream(self, name: str) -> int:
         stream = self._streams.get(name)
         if stream is None:
             stream = self._streams[name] = key(self.seed, "fold", name)
-        if gradient.device.type != "cpu":
-            self._add_on_device(name, gradient, stream)
-        elif not self._add_on_cpu(gradient, stream):
-            raise _not_finite(name)
+        return stream
 
     def total(self) -> npt.NDArray[np.float64]:
         """The accumulators, float64 (n,), those from the period on being zero.
@@ -108,9 +117,9 @@ class SignFold:
             ClipError: see `add`.
         """
         if self._device_checks:
-            finite = torch.stack([check.cpu() for _, check in self._device_checks])
+            finite = torch.cat([check.cpu() for _, check in self._device_checks])
             if not bool(finite.all()):
-                raise _not_finite(self._device_checks[int(finite.int().argmin())][0])
+                raise not_finite(self._device_checks[int(finite.int().argmin())][0])
         total = np.zeros(self.accumulators, dtype=np.float64)
         total[: self.period] = self._sum
         for device_sum in self._device_sums.values():
@@ -122,14 +131,22 @@ class SignFold:
 
     def _add_on_cpu(self, gradient: torch.Tensor, stream: int) -> bool:
         """Whether all sums are finite."""
+        if has_words(gradient):
+            words = words_of(gradient)
+            if words.size < PARALLEL_FROM:
+                return bool(fold_together(self._sum[None], words[None], stream)[0])
+            partial = np.zeros(self.period, dtype=np.float32)
+            return self._fold_piece(partial, words, 0, stream, last=True)
         partial = np.zeros(min(self.period, gradient.numel()), dtype=np.float32)
-        if gradient.dtype is not torch.float16 and gradient.is_contiguous():
-            return self._fold_piece(partial, _words(gradient), 0, stream, last=True)
         finite = True
-        for first_lap, piece in _pieces(gradient, self.period):
-            last = first_lap * self.period + piece.numel() == gradient.numel()
-            finite = self._fold_piece(partial, _words(piece), first_lap, stream, last)
+        for first_lap, piece, last in self._pieces(gradient):
+            finite = self._fold_piece(partial, words_of(piece), first_lap, stream, last)
         return finite
+
+    def _pieces(self, gradient: torch.Tensor) -> Iterator[tuple[int, torch.Tensor, bool]]:
+        """A few laps at a time: the first one's number, the laps, whether they are the last."""
+        for start, piece in flat_pieces(gradient, _PIECE_LAPS * self.period):
+            yield start // self.period, piece, start + piece.numel() == gradient.numel()
 
     def _fold_piece(
         self,
@@ -145,29 +162,93 @@ class SignFold:
         def strip(lo: int, hi: int) -> bool:
             return fold_strip(total, offset, partial, lo, hi, words, first_lap, stream_64, m, last)
 
-        return _over_strips(strip, partial.size, work=words.size)
+        return over_strips(strip, partial.size, BLOCK, work=words.size)
+
+    def _add_by_triton(self, name: str, gradient: torch.Tensor, stream: int, triton: Any) -> None:
+        total = self._sum_on(gradient.device)
+        wrong = torch.zeros(1, dtype=torch.int32, device=gradient.device)
+        whole = gradient.is_contiguous()
+        partial = total if whole else torch.empty_like(total, dtype=torch.float32)
+        pieces = [(0, gradient.view(-1), True)] if whole else self._pieces(gradient)
+        for first_lap, piece, last in pieces:
+            triton.fold_piece(total, partial, wrong, piece, first_lap, stream, last)
+        self._device_checks.append((name, wrong == 0))
 
     def _add_on_device(self, name: str, gradient: torch.Tensor, stream: int) -> None:
         device = gradient.device
         partial = torch.zeros(
             min(self.period, gradient.numel()), dtype=torch.float32, device=device
         )
-        for first_lap, piece in _pieces(gradient, self.period):
+        for first_lap, piece, _ in self._pieces(gradient):
             signed = _signed(piece.float(), first_lap, stream, self.period)
             for lap in signed.split(self.period):
                 partial[: lap.numel()] += lap
-        self._device_checks.append((name, torch.isfinite(partial).all()))
+        self._device_checks.append((name, torch.isfinite(partial).all().reshape(1)))
         # Metal has no float64: there the sums across parameters live on the CPU.
-        home = torch.device("cpu") if device.type == "mps" else device
-        if home not in self._device_sums:
-            self._device_sums[home] = torch.zeros(self.period, dtype=torch.float64, device=home)
-        device_sum = self._device_sums[home]
+        total = self._sum_on(torch.device("cpu") if device.type == "mps" else device)
+        partial = partial.to(total.device)
         offset = stream % self.period
         until_wrap = min(partial.numel(), self.period - offset)
         wrapped = partial.numel() - until_wrap
-        partial = partial.to(home)
-        device_sum[offset : offset + until_wrap] += partial[:until_wrap]
-        device_sum[:wrapped] += partial[until_wrap:]
+        total[offset : offset + until_wrap] += partial[:until_wrap]
+        total[:wrapped] += partial[until_wrap:]
+
+    def _sum_on(self, device: torch.device) -> torch.Tensor:
+        """The accumulators of the gradients that came on `device`, float64 (m,)."""
+        total = self._device_sums.get(device)
+        if total is None:
+            total = torch.zeros(self.period, dtype=torch.float64, device=device)
+            self._device_sums[device] = total
+        return total
+
+
+class SignFolds:
+    """Folds of several clips' gradients, which come together one parameter at a time.
+
+    Each is to the last bit what it is alone. On the CPU one call of the kernel serves all clips: a small
+    parameter costs less than the call does.
+    """
+
+    def __init__(self, folds: Sequence[SignFold]) -> None:
+        """folds: of one seed and length; they are reset, and their sums become rows of one array."""
+        self._folds = folds
+        self._sums = np.zeros((len(folds), folds[0].period))
+        for fold, row in zip(folds, self._sums, strict=True):
+            fold.reset()
+            fold._sum = row
+
+    def add(self, name: str, gradients: torch.Tensor) -> list[ClipError | None]:
+        """Fold a parameter's gradients in, one clip's after the other along axis 0: `SignFold.add`.
+
+        Returns what it raises for each clip, or None.
+        """
+        if gradients.device.type == "cpu" and gradients.numel() and has_words(gradients):
+            words = words_of(gradients).reshape(len(self._folds), -1)
+            finite = fold_together(self._sums, words, self._folds[0]._stream(name))
+            return [None if good else not_finite(name) for good in finite.tolist()]
+        errors: list[ClipError | None] = []
+        for fold, gradient in zip(self._folds, gradients, strict=True):
+            try:
+                fold.add(name, gradient)
+                errors.append(None)
+            except ClipError as error:
+                errors.append(error)
+        return errors
+
+
+def fold_together(
+    sums_bm: npt.NDArray[np.float64], words_bi: npt.NDArray[Any], stream: int
+) -> npt.NDArray[np.bool_]:
+    """Fold gradients of one parameter, each into its sums; which of them are finite."""
+    finite = np.empty(len(words_bi), dtype=np.bool_)
+    offset, stream_64 = stream % sums_bm.shape[1], np.uint64(stream)
+
+    def clips(lo: int, hi: int) -> bool:
+        fold_clips(sums_bm[lo:hi], offset, words_bi[lo:hi], stream_64, finite[lo:hi])
+        return True
+
+    over_strips(clips, len(words_bi), 1, work=words_bi.size)
+    return finite
 
 
 def largest_prime(limit: int) -> int:
@@ -176,84 +257,65 @@ def largest_prime(limit: int) -> int:
     return next(n for n in numbers if all(n % d for d in range(2, math.isqrt(n) + 1)))
 
 
-def _not_finite(name: str) -> ClipError:
+def not_finite(name: str) -> ClipError:
+    """What a clip fails with whose gradient is of no use."""
     return ClipError(f"the gradient of parameter {name} holds NaN or Inf, or overflows float32")
 
 
-def _pieces(gradient: torch.Tensor, period: int) -> Iterator[tuple[int, torch.Tensor]]:
-    """The gradient's numbers in row-major order, as (first lap, flat contiguous piece).
+def flat_pieces(gradient: torch.Tensor, size: int) -> Iterator[tuple[int, torch.Tensor]]:
+    """The gradient's numbers in row-major order, as (index of the first, flat contiguous piece).
 
-    A few laps at a time, so that a large gradient is not copied as a whole for the sake of its
-    strides or its type.
+    Pieces of `size` numbers but for the last, so that a large gradient is not copied as a whole for
+    the sake of its strides or its type. (A single row longer than that is copied whole.)
     """
-    rows = gradient.reshape(1) if gradient.dim() == 0 else gradient
-    row_size = rows[0].numel()
-    for first_lap in range(0, -(-gradient.numel() // period), _PIECE_LAPS):
-        start = first_lap * period
-        stop = min(start + _PIECE_LAPS * period, gradient.numel())
+    if gradient.is_contiguous():
+        for start in range(0, gradient.numel(), size):
+            yield start, gradient.view(-1)[start : start + size]
+        return
+    row_size = gradient[0].numel()
+    for start in range(0, gradient.numel(), size):
+        stop = min(start + size, gradient.numel())
         first_row = start // row_size
-        few_rows = rows[first_row : -(-stop // row_size)].reshape(-1)
-        piece = few_rows[start - first_row * row_size : stop - first_row * row_size]
-        yield first_lap, piece.contiguous()
+        few_rows = gradient[first_row : -(-stop // row_size)].reshape(-1)
+        yield (
+            start,
+            few_rows[start - first_row * row_size : stop - first_row * row_size].contiguous(),
+        )
 
 
-def _words(gradient: torch.Tensor) -> npt.NDArray[Any]:
+def has_words(gradient: torch.Tensor) -> bool:
+    """Whether the kernel can read it where it lies."""
+    return gradient.dtype is not torch.float16 and gradient.is_contiguous()
+
+
+def words_of(gradient: torch.Tensor) -> npt.NDArray[Any]:
     """The bits, flat: of bfloat16 (the upper half of a float32) as int16, of others as uint32."""
     if gradient.dtype is torch.bfloat16:
         return gradient.view(torch.int16).numpy().reshape(-1)
     return gradient.float().numpy().reshape(-1).view(np.uint32)
 
 
-# Threads ------------------------------------------------------------------------------------------
-#
-# Not numba's: its portable threading layer aborts the process when two threads use it at once, and
-# its OpenMP layer does so after a fork. The kernel releases the interpreter's lock, so ordinary
-# threads do. Their number is torch's (`torch.set_num_threads`).
-
-_pools = threading.local()
-
-
-def _pool(helpers: int) -> ThreadPoolExecutor:
-    """This thread's pool of `helpers` threads, in this process (a fork does not carry threads)."""
-    made_for = (os.getpid(), helpers)
-    if getattr(_pools, "made_for", None) != made_for:
-        _pools.pool = ThreadPoolExecutor(helpers, thread_name_prefix="motive-fold")
-        _pools.made_for = made_for
-    return _pools.pool
-
-
-def _over_strips(task: Callable[[int, int], bool], length: int, work: int) -> bool:
-    """Call task(lo, hi) on strips that cover 0..length, lo a multiple of 64; whether all said True.
-
-    The strips are shared out as threads come free, this thread working too, so that a helper whose
-    core is busy delays nothing but its own strip. How many strips there are does not matter to the
-    result: an accumulator belongs to one strip, and its sum is made in the order of the laps.
-    """
-    if work < _PARALLEL_FROM:
-        return task(0, length)
-    threads = torch.get_num_threads()
-    # Two strips for each thread: one may lag, and what a strip prefetches fits beside its sums.
-    blocks = -(-length // BLOCK)
-    width = BLOCK * -(-blocks // (2 * threads))
-    waiting = deque((lo, min(lo + width, length)) for lo in range(0, length, width))
-
-    def work_off() -> bool:
-        good = True
-        while True:
-            try:
-                lo, hi = waiting.popleft()
-            except IndexError:
-                return good
-            good &= task(lo, hi)
-
-    helpers = [_pool(threads - 1).submit(work_off) for _ in range(min(threads, len(waiting)) - 1)]
-    good = work_off()
-    # A helper that has not started by now has nothing left to do.
-    results = [helper.result() for helper in helpers if not helper.cancel()]
-    return good and all(results)
-
-
 # Other devices ------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _triton_fold(device: torch.device) -> Any:
+    """The module of the Triton kernel, or None where there is no Triton that works on `device`."""
+    if importlib.util.find_spec("triton") is None:
+        return None
+    try:
+        module = importlib.import_module("motive.gradients.fold_triton")
+        total = torch.zeros(1, dtype=torch.float64, device=device)
+        wrong = torch.zeros(1, dtype=torch.int32, device=device)
+        module.fold_piece(total, total, wrong, total.float(), 0, 0, True)
+    except Exception as error:  # whatever Triton, a driver or a missing C compiler may raise
+        warnings.warn(
+            f"Triton does not run on {device} ({error}): gradients are folded by torch operations, "
+            "which give the same numbers, slower",
+            stacklevel=2,
+        )
+        return None
+    return module
 
 
 def _signed(piece: torch.Tensor, first_lap: int, stream: int, period: int) -> torch.Tensor:
@@ -263,21 +325,6 @@ def _signed(piece: torch.Tensor, first_lap: int, stream: int, period: int) -> to
     counters = torch.arange(
         first_lap * per_lap, (first_lap + laps) * per_lap, dtype=torch.int64, device=piece.device
     )
-    z = counters * _as_signed(GOLDEN_GAMMA) + _as_signed(stream)
-    z = (z ^ _shift_right(z, 30)) * _as_signed(MIX_MULTIPLIER_1)
-    z = (z ^ _shift_right(z, 27)) * _as_signed(MIX_MULTIPLIER_2)
-    z = z ^ _shift_right(z, 31)
-    lanes = torch.arange(BLOCK, dtype=torch.int64, device=piece.device)
-    negative = ((z[:, None] >> lanes) & 1).bool()
-    negative = negative.view(laps, -1)[:, :period].reshape(-1)[: piece.numel()]
-    return torch.where(negative, -piece, piece)
-
-
-def _as_signed(word: int) -> int:
-    """The signed 64-bit integer with the same bits: torch has no unsigned arithmetic."""
-    return word - (1 << 64) if word >> 63 else word
-
-
-def _shift_right(z: torch.Tensor, count: int) -> torch.Tensor:
-    """Logical shift: torch's own brings in copies of the sign bit."""
-    return (z >> count) & ((1 << (64 - count)) - 1)
+    minus = counter_torch.negative(counter_torch.hash64(stream, counters))
+    minus = minus.view(laps, -1)[:, :period].reshape(-1)[: piece.numel()]
+    return torch.where(minus, -piece, piece)

@@ -36,6 +36,9 @@ from motive.gradients.fold import BLOCK, SignFold
 
 Shapes = Mapping[str, tuple[int, ...]]
 
+KINDS = ("fastfood", "countsketch", "rademacher", "factored", "identity")
+"""The names that `make_projection` knows."""
+
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -77,13 +80,23 @@ def make_projection(
 ) -> Projection:
     """The projection called `kind`, for gradients of parameters of these shapes.
 
+    All of them are linear and, but for `identity`, random with E <Px, Py> = <x, y>:
+
+    | kind          | what                                     | time     | Var <Px, Py>, unit x, y  |
+    |---------------|------------------------------------------|----------|--------------------------|
+    | `fastfood`    | the paper's, of the sign-fold            | D        | (1 + rho^2)/dim (+ 1/n)  |
+    | `countsketch` | SJLT with 4 nonzeros in each column      | 4 D      | (1 + rho^2)/dim          |
+    | `rademacher`  | dense signs, drawn on the fly            | D . dim  | (1 + rho^2)/dim          |
+    | `factored`    | `fastfood` of L G R^T for matrices G     | D . 128  | see `gradients.factored` |
+    | `identity`    | all D numbers, for checking              | D        | 0                        |
+
     Args:
-        kind: "fastfood", or "identity" (all D numbers, in the order of the sorted names: for small
-            models and for checking; `dim` and `seed` have no part in it).
-        dim: D', the length of the projected gradient.
+        kind: one of these names.
+        dim: D', the length of the projected gradient. It has no part in `identity`.
         seed: of all randomness in the projection.
         shapes: name and shape of every parameter whose gradient will come.
-        fold: n, the accumulators that a longer gradient is folded into; a power of two.
+        fold: n, the accumulators that a longer gradient is folded into; a power of two. Of
+            `fastfood` and `factored`.
 
     Raises:
         UserError: unknown kind; dim not positive, or larger than what is to be projected.
@@ -95,12 +108,28 @@ def make_projection(
         return IdentityProjection(shapes)
     if kind == "fastfood":
         return FastfoodProjection(dim, seed, shapes, fold)
-    known = "fastfood, identity"
-    raise UserError(f"There is no projection called {kind!r}: choose one of {known}.")
+    # These are imported when asked for: they build on this module, and most runs want none of them.
+    if kind == "countsketch":
+        from motive.gradients.countsketch import CountSketchProjection
+
+        return CountSketchProjection(dim, seed, shapes)
+    if kind == "rademacher":
+        from motive.gradients.rademacher import RademacherProjection
+
+        return RademacherProjection(dim, seed, shapes)
+    if kind == "factored":
+        from motive.gradients.factored import FactoredProjection
+
+        return FactoredProjection(dim, seed, shapes, fold)
+    raise UserError(f"There is no projection called {kind!r}: choose one of {', '.join(KINDS)}.")
 
 
-class _StreamedProjection(ABC):
-    """The bookkeeping that all projections share: which gradients came, and are they fit."""
+class StreamedProjection(ABC):
+    """The bookkeeping that all projections share: which gradients came, and are they fit.
+
+    A kind of its own gives `_reset`, `_take` (one checked gradient; raises ClipError, naming the
+    parameter, if it is not finite) and `_result`.
+    """
 
     kind: str
     dim: int
@@ -114,6 +143,15 @@ class _StreamedProjection(ABC):
         self._missing = set(self._shapes)
 
     def add(self, name: str, gradient: torch.Tensor) -> None:
+        self.expect(name, gradient)
+        try:
+            self._take(name, gradient.detach() if gradient.requires_grad else gradient)
+        except ClipError:
+            self._missing = None
+            raise
+
+    def expect(self, name: str, gradient: torch.Tensor) -> None:
+        """Note that a gradient has come; raises ValueError for one that `add` does not take."""
         missing = self._begun()
         if name not in self._shapes:
             raise ValueError(f"{name!r} is not one of the {len(self._shapes)} parameters projected")
@@ -130,11 +168,6 @@ class _StreamedProjection(ABC):
                 "projected are dense float32, bfloat16 and float16"
             )
         missing.remove(name)
-        try:
-            self._take(name, gradient.detach() if gradient.requires_grad else gradient)
-        except ClipError:
-            self._missing = None
-            raise
 
     def finish(self) -> npt.NDArray[np.float32]:
         missing = self._begun()
@@ -186,7 +219,7 @@ class _Concatenation:
         return self._numbers.copy()
 
 
-class IdentityProjection(_StreamedProjection):
+class IdentityProjection(StreamedProjection):
     """No projection: all D numbers, in the order of the sorted names. `dim` is D."""
 
     kind = "identity"
@@ -206,7 +239,7 @@ class IdentityProjection(_StreamedProjection):
         return self._numbers.total()
 
 
-class FastfoodProjection(_StreamedProjection):
+class FastfoodProjection(StreamedProjection):
     """The paper's Fastfood projection, of the gradient itself or, if it is long, of its fold."""
 
     kind = "fastfood"
@@ -217,17 +250,18 @@ class FastfoodProjection(_StreamedProjection):
             raise ValueError(f"fold must be a power of two, at least {BLOCK}, not {fold}")
         count = parameter_count(shapes)
         size = min(fold, max(2, 1 << (count - 1).bit_length()))
-        if not 1 <= dim <= size:
-            raise UserError(
-                f"A gradient of {count:,} numbers cannot be projected to {dim:,}: choose a dim "
-                f"from 1 to {size:,}, or the identity projection."
-            )
+        check_dim(dim, shapes, most=size)
         self.dim = dim
         self.seed = seed
         self._transform = Fastfood(size, dim, seed)
         self._numbers: SignFold | _Concatenation = (
             SignFold(seed, fold) if count > fold else _Concatenation(shapes)
         )
+
+    @property
+    def fold(self) -> SignFold | None:
+        """What the gradients are added up in, if they are too long for the transform."""
+        return self._numbers if isinstance(self._numbers, SignFold) else None
 
     @property
     def nbytes(self) -> int:
@@ -250,3 +284,17 @@ class FastfoodProjection(_StreamedProjection):
 def parameter_count(shapes: Shapes) -> int:
     """D, the number of numbers in parameters of these shapes."""
     return sum(math.prod(shape) for shape in shapes.values())
+
+
+def check_dim(dim: int, shapes: Shapes, most: int | None = None) -> None:
+    """Raise UserError unless gradients of these shapes can be projected to `dim` numbers.
+
+    most: the largest dim, if it is not D.
+    """
+    count = parameter_count(shapes)
+    most = count if most is None else most
+    if not 1 <= dim <= most:
+        raise UserError(
+            f"A gradient of {count:,} numbers cannot be projected to {dim:,}: choose a dim "
+            f"from 1 to {most:,}, or the identity projection."
+        )

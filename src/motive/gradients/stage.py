@@ -1,16 +1,24 @@
 """The stage that makes a clip's gradient feature."""
 
-from typing import Any
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import torch
 
 from motive.backbones.base import Backbone
+from motive.backbones.encode import tensors_of
+from motive.backbones.finetuned import Finetuned, load_network
+from motive.errors import ClipError
 from motive.gradients.loss import motion_weighted_loss
 from motive.gradients.noise import shared_noise
 from motive.gradients.objective import Objective
-from motive.gradients.streaming import StreamingGradient, choose_parameters
+from motive.gradients.parameters import trained_parameters
+from motive.gradients.per_sample import BatchError
+from motive.gradients.streaming import StreamingGradient
+from motive.gradients.together import predict_together
 from motive.motion.masks import motion_mask, pool_frames
 from motive.motion.track import maps_of
 from motive.runs.stage import Stage
@@ -20,51 +28,172 @@ from motive.runs.tables import Row
 # activations of a 1.3B model are a few GB, and recomputing costs a third more time.
 CHECKPOINT_CELLS = 16_384
 
+# Of a batch. Small clips gain, since most of their time goes into starting operations; from a thousand
+# tokens on the matrix products have the whole time. So a batch needs less memory for activations than
+# one clip may, and its gradients of one parameter stay small beside the model.
+BATCH_CELLS, BATCH_CLIPS, BATCH_GRADIENT_BYTES = 4096, 32, 256 * 2**20
 
-class GradientStage(Stage):
-    """Gradients of the motion-weighted loss, projected and normalised (paper, section 3).
+# Of the norm. On a CPU a clip's feature in a batch has been seen to be the one that it has alone, bit
+# for bit; other devices' kernels may add up in another order for another batch.
+BATCH_TOLERANCE = 1e-5
 
-    Takes rows of key, clip_id, caption_id, frames, and the stored rows `motion`, `video` and `text`
-    of the stages before; gives the unit feature and the norm that it had.
+
+@dataclass(frozen=True)
+class ClipInputs:
+    """What a clip brings to the loss, on the device.
+
+    latents_cfhw: the clip itself. conditions: what the denoiser sees beside it, by name.
+    weights_fhw: the mask W̃, zero where the model's training loss does not count.
+    frames: F of the loss, or None. static: nothing moves, so there is no gradient.
     """
 
-    name = "gradients"
-    table = "features"
-    schema = pa.schema(
+    latents_cfhw: torch.Tensor
+    conditions: dict[str, torch.Tensor]
+    weights_fhw: torch.Tensor
+    frames: int | None
+    static: bool
+
+
+def feature_schema(objective: Objective) -> pa.Schema:
+    """Of the table of features.
+
+    Lists of one length are kept without their offsets and read several times as fast.
+    """
+    length = objective.feature_length
+    return pa.schema(
         [
             ("clip_id", pa.string()),
             ("caption_id", pa.string()),
-            ("feature", pa.list_(pa.float32())),
+            ("feature", pa.list_(pa.float32(), -1 if length is None else length)),
             ("norm", pa.float64()),
             ("loss", pa.float64()),
             ("static", pa.bool_()),
         ]
     )
 
-    def __init__(self, backbone: Backbone, objective: Objective) -> None:
-        self.backbone, self.objective = backbone, objective
+
+class GradientStage(Stage):
+    """Gradients of the motion-weighted loss, projected and normalised (paper, section 3).
+
+    Takes rows of key, clip_id, caption_id, frames, and the stored rows `motion`, `video` and `text`
+    of the stages before; gives the unit feature and the norm that it had.
+
+    batch: clips that go through the model together, at most. None chooses by the size of their
+        latents and of the model, 1 takes one after the other. Features do not depend on it: each batch
+        size is tried against a clip alone first, and a model or a device on which they would is worked
+        through clip by clip, which `notes` then says.
+    """
+
+    name = "gradients"
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        objective: Objective,
+        batch: int | None = None,
+        finetuned: Finetuned | None = None,
+    ) -> None:
+        self.backbone, self.objective, self.batch = backbone, objective, batch
+        self.finetuned = finetuned or Finetuned()
+        self.table, self.schema = objective.feature_table, feature_schema(objective)
+        self.notes: list[str] = []
 
     def fingerprint(self) -> str:
         return self.objective.id
 
     def open(self) -> None:
         objective = self.objective
+        self.backbone.settle(objective.timesteps)
         # Any: diffusers' models have methods that torch's Module does not declare.
-        self._denoiser: Any = self.backbone.load_denoiser()
-        parameters = choose_parameters(self._denoiser, objective.parameters)
+        self._denoiser: Any = load_network(self.backbone, self.finetuned)
+        parameters = trained_parameters(self._denoiser, objective.parameters, objective.train)
         self._gradient = StreamingGradient(
             parameters, objective.projection, objective.dim, objective.projection_seed
         )
+        self._largest = max(p.numel() * p.element_size() for p in parameters.values())
+        self._noises: dict[tuple[tuple[int, ...], int], torch.Tensor] = {}
+        self._tried: set[tuple[int, ...]] = set()  # shapes whose features are right in a batch
+        self._one_by_one = self.batch == 1
+        if any(p.dtype != torch.float32 for p in parameters.values()):
+            # Rounded so coarsely, sums in another order differ in the third digit.
+            self._no_batches("the model is not in float32")
 
     def close(self) -> None:
-        del self._denoiser, self._gradient
+        self._gradient.close()
+        del self._denoiser, self._gradient, self._noises
         self.backbone.unload()
 
     def process(self, row: Row) -> Row:
+        inputs = self._inputs(row)
+        return self._result(row, inputs, *self._alone(inputs))
+
+    def batch_of(self, row: Row) -> tuple[Hashable, int]:
+        video = row["video"]
+        shapes = {n: tuple(s) for n, s in zip(video["names"], video["shapes"], strict=True)}
+        shape, cells = tuple(sorted(shapes.items())), int(np.prod(shapes["latents"][1:]))
+        if self._one_by_one:
+            return None, 1
+        by_memory = min(BATCH_CELLS // cells, BATCH_GRADIENT_BYTES // self._largest, BATCH_CLIPS)
+        return shape, max(1, by_memory if self.batch is None else self.batch)
+
+    def process_batch(self, rows: list[Row]) -> list[Row | Exception]:
+        inputs: list[ClipInputs | Exception] = [_attempt(self._inputs, row) for row in rows]
+        sound = [clip for clip in inputs if isinstance(clip, ClipInputs)]
+        features = iter(self._batch(sound))
+        results: list[Row | Exception] = []
+        for row, clip in zip(rows, inputs, strict=True):
+            found = clip if isinstance(clip, Exception) else next(features)
+            if isinstance(clip, ClipInputs) and not isinstance(found, Exception):
+                results.append(self._result(row, clip, *found))
+            else:
+                assert isinstance(found, Exception)
+                results.append(found)
+        return results
+
+    def _batch(self, clips: list[ClipInputs]) -> list["_Found | Exception"]:
+        """The features of clips of one shape, together if that is right, else one by one."""
+        if len(clips) > 1 and not self._one_by_one:
+            try:
+                found = self._together(clips)
+            except BatchError as reason:
+                self._no_batches(str(reason))
+            except (RuntimeError, ValueError, ArithmeticError, LookupError, TypeError):
+                pass  # one of the clips, or too little memory: alone, the others may go through
+            else:
+                if self._is_right(clips, found):
+                    return found
+        return [_attempt(self._alone, clip) for clip in clips]
+
+    def _is_right(self, clips: list[ClipInputs], found: list["_Found | Exception"]) -> bool:
+        """Whether a batch gives what a clip alone gives, tried once for each shape of latents."""
+        shape = tuple(clips[0].latents_cfhw.shape)
+        whole = [i for i, f in enumerate(found) if not isinstance(f, Exception) and f[0].any()]
+        if shape in self._tried or not whole:
+            return True
+        feature, norm, _ = self._alone(clips[whole[-1]])
+        in_batch = found[whole[-1]]
+        assert not isinstance(in_batch, Exception)
+        error = float(np.linalg.norm(in_batch[0] * in_batch[1] - feature * norm)) / in_batch[1]
+        if not error <= BATCH_TOLERANCE:
+            self._no_batches(f"in a batch, a feature is off by {error:.1g}")
+            return False
+        self._tried.add(shape)
+        return True
+
+    def _no_batches(self, reason: str) -> None:
+        if not self._one_by_one:
+            self._one_by_one = True
+            self.notes.append(f"one clip at a time ({reason})")
+
+    def _inputs(self, row: Row) -> ClipInputs:
         objective, maps = self.objective, maps_of(row["motion"])
         device = self.backbone.device
-        latents = torch.from_numpy(_array(row["video"], "latents")).to(device)
-        text = torch.from_numpy(_array(row["text"], "embedding")).to(device)
+        conditions = {
+            name: tensor.to(device)
+            for part in ("video", "text")
+            for name, tensor in tensors_of(row[part]).items()
+        }
+        latents = conditions.pop("latents")
         mask = motion_mask(
             maps,
             objective.mask,
@@ -72,37 +201,105 @@ class GradientStage(Stage):
             static_below=objective.static_below,
         )
         weights = torch.from_numpy(pool_frames(mask, self.backbone.frame_map(row["frames"])))
-        frames = row["frames"] if objective.length_factor else None
-        self._save_memory(latents)
+        if (counted := self.backbone.loss_weights(latents)) is not None:
+            weights = weights * counted.cpu()
+        return ClipInputs(
+            latents,
+            conditions,
+            weights,
+            row["frames"] if objective.length_factor else None,
+            # Without weight there is no gradient, also where motion is too small for the latent grid.
+            static=not weights.any(),
+        )
+
+    def _alone(self, clip: ClipInputs) -> "_Found":
+        self._save_memory(clip.latents_cfhw)
         losses: list[float] = []
         features: list[np.ndarray] = []
-        for draw, timestep in enumerate(objective.timesteps):
-            noise = shared_noise(objective.noise_seed, tuple(latents.shape), draw).to(device)
-            noisy = self.backbone.add_noise(latents, noise, timestep)
-            target = self.backbone.target(latents, noise, timestep)
+        for draw in range(len(self.objective.timesteps)):
+            predict, loss_of = self._draw(clip, draw)
 
-            def loss_of(
-                noisy: torch.Tensor = noisy,
-                target: torch.Tensor = target,
-                timestep: int = timestep,
-            ) -> torch.Tensor:
-                prediction = self.backbone.predict(
-                    self._denoiser, noisy, timestep, text, objective.prompt_length
-                )
-                loss = motion_weighted_loss(prediction, target, weights, frames)
+            def scalar(predict: "_Predict" = predict, loss_of: "_LossOf" = loss_of) -> torch.Tensor:
+                loss = loss_of(predict(self._denoiser))
                 losses.append(loss.item())
                 return loss
 
-            features.append(self._gradient.feature(loss_of).astype(np.float64))
-        feature, norm = average_of_units(features)
+            features.append(self._gradient.feature(scalar).astype(np.float64))
+        return (*self._average(features), float(np.mean(losses)))
+
+    def _together(self, clips: list[ClipInputs]) -> list["_Found | Exception"]:
+        """`_alone` of each, with an exception for the clips that are bad."""
+        self._save_memory(clips[0].latents_cfhw)
+        losses: list[list[float]] = []
+        features: list[list[np.ndarray | ClipError]] = []
+        for draw in range(len(self.objective.timesteps)):
+            draws = [self._draw(clip, draw) for clip in clips]
+
+            def vector(
+                draws: "list[tuple[_Predict, _LossOf]]" = draws,
+            ) -> torch.Tensor:
+                predictions = predict_together(self._denoiser, [predict for predict, _ in draws])
+                found = [
+                    loss_of(prediction)
+                    for (_, loss_of), prediction in zip(draws, predictions, strict=True)
+                ]
+                vector = torch.stack(found)
+                losses.append(vector.tolist())
+                return vector
+
+            features.append(self._gradient.features(vector, len(clips)))
+        results: list[_Found | Exception] = []
+        for own, own_losses in zip(
+            zip(*features, strict=True), zip(*losses, strict=True), strict=True
+        ):
+            failed = [f for f in own if isinstance(f, ClipError)]
+            sound = [f.astype(np.float64) for f in own if not isinstance(f, ClipError)]
+            results.append(
+                failed[0] if failed else (*self._average(sound), float(np.mean(own_losses)))
+            )
+        return results
+
+    def _average(self, gradients: list[np.ndarray]) -> tuple[np.ndarray, float]:
+        return average_of_units(gradients, self.objective.weights or None)
+
+    def _draw(self, clip: ClipInputs, draw: int) -> tuple["_Predict", "_LossOf"]:
+        """One pair of timestep and noise: the prediction of a denoiser, and the loss of that."""
+        backbone, objective, latents = self.backbone, self.objective, clip.latents_cfhw
+        timestep = objective.timesteps[draw]
+        told = objective.told[draw] if objective.told else timestep
+        weight = objective.weights[draw] if objective.weights else None
+        noise = self._noise(tuple(latents.shape), draw)
+        noisy = backbone.add_noise(latents, noise, timestep)
+        target = backbone.target(latents, noise, timestep)
+
+        def predict(denoiser: Any) -> torch.Tensor:
+            length = objective.prompt_length
+            return backbone.predict(denoiser, noisy, told, clip.conditions, length)
+
+        def loss_of(prediction_cfhw: torch.Tensor) -> torch.Tensor:
+            loss = motion_weighted_loss(prediction_cfhw, target, clip.weights_fhw, clip.frames)
+            return loss if weight is None else weight * loss
+
+        return predict, loss_of
+
+    def _noise(self, shape: tuple[int, ...], draw: int) -> torch.Tensor:
+        """The shared noise of a shape, kept for the next clip while its shape is the same."""
+        if (shape, draw) not in self._noises:
+            self._noises = {kept: n for kept, n in self._noises.items() if kept[0] == shape}
+            noise = shared_noise(self.objective.noise_seed, shape, draw)
+            self._noises[shape, draw] = noise.to(self.backbone.device)
+        return self._noises[shape, draw]
+
+    def _result(
+        self, row: Row, inputs: ClipInputs, feature: np.ndarray, norm: float, loss: float
+    ) -> Row:
         return {
             "clip_id": row["clip_id"],
             "caption_id": row["caption_id"],
             "feature": feature.astype(np.float32),
             "norm": norm,
-            "loss": float(np.mean(losses)),
-            # Without weight there is no gradient, also where motion is too small for the latent grid.
-            "static": not mask.any(),
+            "loss": loss,
+            "static": inputs.static,
         }
 
     def _save_memory(self, latents: torch.Tensor) -> None:
@@ -117,18 +314,35 @@ class GradientStage(Stage):
                 self._denoiser.disable_gradient_checkpointing()
 
 
-def average_of_units(gradients: list[np.ndarray]) -> tuple[np.ndarray, float]:
+_Found = tuple[np.ndarray, float, float]  # the feature (float64, unit length), its norm, the loss
+_Predict = Callable[[Any], torch.Tensor]
+_LossOf = Callable[[torch.Tensor], torch.Tensor]
+Given = TypeVar("Given")
+Result = TypeVar("Result")
+
+
+def average_of_units(
+    gradients: list[np.ndarray], weights: Sequence[float] | None = None
+) -> tuple[np.ndarray, float]:
     """The unit vector along the mean of the gradients, each normalised first, and their mean norm.
+
+    weights: of the unit vectors. A weight of the loss goes into a gradient's norm alone, which
+        normalising takes away: to count, it must stand before the unit vector.
 
     A gradient of zero (a static clip's) stays zero: it has no direction.
     """
     norms = [float(np.linalg.norm(g)) for g in gradients]
     units = [g / n if n > 0 else g for g, n in zip(gradients, norms, strict=True)]
+    if weights is not None:
+        units = [weight * unit for weight, unit in zip(weights, units, strict=True)]
     mean = np.mean(units, axis=0)
     length = float(np.linalg.norm(mean))
     return (mean / length if length > 0 else mean), float(np.mean(norms))
 
 
-def _array(row: Row, column: str) -> np.ndarray:
-    # Rows come read-only from the table; torch wants memory of its own.
-    return row[column].reshape(tuple(row["shape"])).copy()
+def _attempt(work: Callable[[Given], Result], given: Given) -> Result | Exception:
+    """The result, or the error that is about this clip alone."""
+    try:
+        return work(given)
+    except (ClipError, RuntimeError, ValueError, ArithmeticError, LookupError, TypeError) as error:
+        return error

@@ -40,13 +40,37 @@ class Motion(_Section):
 
 
 class Gradients(_Section):
-    """The objective's point and the projection."""
+    """The objective's points and the projection.
+
+    timestep: of the paper's objective, 1..1000; several are averaged.
+    trainer: whose loss is differentiated (`motive.gradients.trainers`).
+    draws: how many of a trainer's timesteps are averaged.
+    shift: of a trainer's timesteps; None takes the trainer's own.
+    timestep_range: the part of a trainer's timesteps that counts, as experts are trained.
+    """
 
     timestep: Literal["auto"] | int | tuple[int, ...] = "auto"
+    trainer: Literal["paper", "diffsynth", "musubi", "finetrainers", "diffusion-pipe"] = "paper"
+    draws: int = Field(1, ge=1, le=1000)
+    shift: float | None = Field(None, gt=0)
+    timestep_range: tuple[float, float] | None = None
     parameters: str = "*"
     length_factor: bool = True
     projection: str = "fastfood"
     dim: int = Field(512, ge=1)
+
+
+class Finetuned(_Section):
+    """What was fine-tuned of the model: a full checkpoint instead of the base's, a LoRA over it, or both.
+
+    checkpoint, lora: files or folders (`motive.backbones.finetuned`).
+    train: what the gradients are of: the denoiser's own weights, with the LoRA fused in, or the LoRA's
+        factors alone.
+    """
+
+    checkpoint: str | None = None
+    lora: str | None = None
+    train: Literal["base", "lora"] = "base"
 
 
 class Selection(_Section):
@@ -63,11 +87,16 @@ class Selection(_Section):
 
 
 class Compute(_Section):
-    """Where and in which precision the model runs; `threads` of the CPU, None for torch's choice."""
+    """Where and in which precision the model runs; `threads` of the CPU, None for torch's choice.
+
+    batch: clips of one shape whose gradients are computed together, at most; None chooses by size
+        (`motive.gradients.stage.GradientStage`). Features do not depend on it.
+    """
 
     device: str = "auto"
     dtype: str = "auto"
     threads: int | None = Field(None, ge=1)
+    batch: int | None = Field(None, ge=1)
 
 
 class RunConfig(_Section):
@@ -87,12 +116,21 @@ class RunConfig(_Section):
     sampling: Sampling = Sampling()
     motion: Motion = Motion()
     gradients: Gradients = Gradients()
+    finetuned: Finetuned = Finetuned()
     selection: Selection = Selection()
     compute: Compute = Compute()
 
 
 # What may change in a run that exists: the tables take account of it, or do not depend on it.
-CHANGEABLE = ("clips", "queries", "media_root", "selection", "compute.device", "compute.threads")
+CHANGEABLE = (
+    "clips",
+    "queries",
+    "media_root",
+    "selection",
+    "compute.device",
+    "compute.threads",
+    "compute.batch",
+)
 
 
 def make_config(values: dict[str, Any]) -> RunConfig:

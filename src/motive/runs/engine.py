@@ -1,7 +1,7 @@
 """The local engine: a plain loop in this process, with decoding one step ahead."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -10,6 +10,7 @@ from motive.runs.stage import Failure, Stage
 from motive.runs.tables import Row, Table
 
 AHEAD = 2  # clips that are prepared while one is computed
+WAITING = 256  # rows that may wait for others to make a batch with
 FLUSH_ROWS, FLUSH_SECONDS = 64, 5.0  # whatever comes first; what is not flushed is done again
 
 
@@ -29,8 +30,11 @@ def run_local(
     results: Table,
     failures: Table,
     progress: Progress,
+    committed: Callable[[int, int], None] = lambda done, failed: None,
 ) -> StageReport:
     """Put every row through the stage; results and failures are committed every few seconds.
+
+    committed: told after each commit how many results and how many failures were in it.
 
     An interruption at any moment loses what came after the last commit and nothing else.
     """
@@ -47,21 +51,24 @@ def run_local(
         failed.clear()
         results.append(now_done)
         failures.append(now_failed)
+        if now_done or now_failed:
+            committed(len(now_done), len(now_failed))
 
     flushed = time.monotonic()
     if total:
         stage.open()
         try:
             with progress.stage(stage.name, total) as advance:
-                for row, prepared in _prepared_ahead(stage, rows):
-                    outcome = stage.attempt(row, prepared)
-                    if isinstance(outcome, Failure):
-                        failed.append(_failure_row(stage, row, outcome.reason))
-                        counts["failed"] += 1
-                    else:
-                        done.append(outcome)
-                        counts["done"] += 1
-                    advance(str(row.get("file_name", row["key"])))
+                for batch in _batches(stage, _prepared_ahead(stage, rows)):
+                    outcomes = stage.attempt_batch(batch)
+                    for (row, _), outcome in zip(batch, outcomes, strict=True):
+                        if isinstance(outcome, Failure):
+                            failed.append(_failure_row(stage, row, outcome.reason))
+                            counts["failed"] += 1
+                        else:
+                            done.append(outcome)
+                            counts["done"] += 1
+                        advance(str(row.get("file_name", row["key"])))
                     now = time.monotonic()
                     if len(done) + len(failed) >= FLUSH_ROWS or now - flushed > FLUSH_SECONDS:
                         flush()
@@ -74,6 +81,8 @@ def run_local(
                 stage.close()
         results.tidy()
         failures.tidy()
+        for note in stage.notes:
+            progress.say(f"{stage.name}: {note}")
     return StageReport(counts["done"], counts["failed"], time.monotonic() - start)
 
 
@@ -84,6 +93,29 @@ def _failure_row(stage: Stage, row: Row, reason: str) -> Row:
         "stage": stage.name,
         "reason": reason,
     }
+
+
+_Prepared = tuple[Row, Row | Exception]
+
+
+def _batches(stage: Stage, rows: Iterable[_Prepared]) -> Iterator[list[_Prepared]]:
+    """The rows in batches that the stage can take at once, each as soon as it is full.
+
+    A stage without batches gets one row after the other, at once and in order.
+    """
+    waiting: dict[Hashable, list[_Prepared]] = {}
+    for row, prepared in rows:
+        if isinstance(prepared, Exception):
+            yield [(row, prepared)]
+            continue
+        alike, most = stage.batch_of(prepared)
+        batch = waiting.setdefault(alike, [])
+        batch.append((row, prepared))
+        if len(batch) >= most:
+            yield waiting.pop(alike)
+        elif sum(map(len, waiting.values())) >= WAITING:
+            yield waiting.pop(next(iter(waiting)))
+    yield from waiting.values()
 
 
 def _prepared_ahead(stage: Stage, rows: Iterable[Row]) -> Iterator[tuple[Row, Row | Exception]]:

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -62,8 +63,32 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         part.unlink(missing_ok=True)
 
 
+_PART = re.compile(r"\..+\.([0-9]{1,9})\.part")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the files that killed processes left half-written in `folder`, which no other may write into."""
+    for part in folder.glob(".*.part"):
+        match = _PART.fullmatch(part.name)
+        if match and not _is_another_process(int(match[1])):
+            part.unlink(missing_ok=True)
+
+
+def _is_another_process(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)  # signal 0 is only asked for, not sent
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    # In a container the process that was killed may have had this one's number.
+    return pid != os.getpid()
+
+
 class StageLog:
-    """Seconds and peak memory of each stage, added up over all times that the run was worked on."""
+    """Seconds and peak memory of each stage, added up over all times that the run was worked on, and the
+    rows that it has done and failed.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -72,21 +97,44 @@ class StageLog:
         return json.loads(self.path.read_text()) if self.path.is_file() else {}
 
     @contextmanager
-    def measure(self, stage: str) -> Iterator[dict[str, float]]:
-        """Measures the block; the block may set `done` and `failed` in what it is given."""
-        _reset_peak_memory()
-        start = time.monotonic()
-        counts: dict[str, float] = {"done": 0, "failed": 0}
+    def measure(self, stage: str) -> Iterator["Measurement"]:
+        """Measures the block, which may say what it did in what it is given.
+
+        What a killed process left half-written in the log's folder is removed first.
+        """
+        remove_leftovers(self.path.parent)
+        measurement = Measurement(self, stage)
         try:
-            yield counts
+            yield measurement
         finally:
-            log: dict[str, Any] = self.read()
-            entry = log.setdefault(stage, {"seconds": 0.0, "peak_mb": 0.0, "done": 0, "failed": 0})
-            entry["seconds"] = round(entry["seconds"] + time.monotonic() - start, 3)
-            entry["peak_mb"] = max(entry["peak_mb"], round(peak_memory_mb(), 1))
-            entry["done"] += counts["done"]
-            entry["failed"] += counts["failed"]
-            write_atomically(self.path, json.dumps(log, indent=1) + "\n")
+            measurement.save()
+
+
+class Measurement:
+    """One time that a stage is worked on.
+
+    done, failed: rows of the stage, of all times; None leaves what the log says.
+    """
+
+    def __init__(self, log: StageLog, stage: str) -> None:
+        self._log, self._stage = log, stage
+        self.done: int | None = None
+        self.failed: int | None = None
+        _reset_peak_memory()
+        self._since = time.monotonic()
+
+    def save(self) -> None:
+        """Write down what was done up to now, so that a kill loses no more than what comes after."""
+        log: dict[str, Any] = self._log.read()
+        entry = log.setdefault(
+            self._stage, {"seconds": 0.0, "peak_mb": 0.0, "done": 0, "failed": 0}
+        )
+        since, self._since = self._since, time.monotonic()
+        entry["seconds"] = round(entry["seconds"] + self._since - since, 3)
+        entry["peak_mb"] = max(entry["peak_mb"], round(peak_memory_mb(), 1))
+        entry["done"] = entry["done"] if self.done is None else self.done
+        entry["failed"] = entry["failed"] if self.failed is None else self.failed
+        write_atomically(self._log.path, json.dumps(log, indent=1) + "\n")
 
 
 def _reset_peak_memory() -> None:

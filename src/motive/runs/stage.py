@@ -1,6 +1,7 @@
 """A stage: typed rows in, typed rows out. It knows nothing of engines or tables."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -26,8 +27,9 @@ class Stage(ABC):
     """
 
     name: ClassVar[str]
-    table: ClassVar[str]  # where its rows go
-    schema: ClassVar[pa.Schema]
+    table: str  # where its rows go
+    schema: pa.Schema
+    notes: Sequence[str] = ()  # what a user should know of how the rows were computed
 
     @abstractmethod
     def fingerprint(self) -> str:
@@ -46,6 +48,21 @@ class Stage(ABC):
     @abstractmethod
     def process(self, row: Row) -> Row:
         """The result for one prepared row. Raises ClipError with the reason when there is none."""
+
+    def batch_of(self, row: Row) -> tuple[Hashable, int]:
+        """What the prepared rows of one batch must have in common, and how many it may have at most.
+
+        The default is no batches. Asked after `open`.
+        """
+        return None, 1
+
+    def process_batch(self, rows: list[Row]) -> list[Row | Exception]:
+        """`process` for each of several prepared rows, with the error in place of a bad row's result.
+
+        For stages that have a faster way for rows of one `batch_of`. A row's result must not depend on
+        the others.
+        """
+        raise NotImplementedError
 
     def __call__(self, rows: list[Row]) -> list[Row | Failure]:
         """Results in the order of `rows`, a Failure where a clip could not be done."""
@@ -69,6 +86,24 @@ class Stage(ABC):
             # A bug or a clip that trips a library: the run goes on, and the row says what happened.
             text = str(error).strip().splitlines()
             return Failure(row["key"], f"{type(error).__name__}: {text[0] if text else ''}"[:300])
+        return self._complete(row, result)
+
+    def attempt_batch(self, batch: Sequence[tuple[Row, Row | Exception]]) -> list[Row | Failure]:
+        """`attempt` for rows with their prepared forms, all of one `batch_of`."""
+        prepared = [row for _, row in batch if not isinstance(row, Exception)]
+        if len(prepared) < 2:
+            return [self.attempt(row, ready) for row, ready in batch]
+        results = iter(self.process_batch(prepared))
+        outcomes: list[Row | Failure] = []
+        for row, ready in batch:
+            result = ready if isinstance(ready, Exception) else next(results)
+            if isinstance(result, Exception):
+                outcomes.append(self.attempt(row, result))
+            else:
+                outcomes.append(self._complete(row, result))
+        return outcomes
+
+    def _complete(self, row: Row, result: Row) -> Row:
         return {"key": row["key"], "made_by": self.fingerprint(), **result}
 
 

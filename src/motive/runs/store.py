@@ -58,12 +58,23 @@ class Store:
 
         Returns the keys that were worked on.
         """
-        with self.log.measure(stage.name) as counts:
-            settled = self.done(stage) | self.failed(stage).keys()
-            todo = [key for key in sorted(wanted) if key not in settled]
+        with self.log.measure(stage.name) as measured:
+            done, failed = self.done(stage), self.failed(stage)
+            # Counted in the tables, so that the log is right whatever happened to it before.
+            counts = [len(done), len(failed)]
+
+            def committed(new_done: int, new_failed: int) -> None:
+                counts[0] += new_done
+                counts[1] += new_failed
+                measured.done, measured.failed = counts
+                measured.save()
+
+            measured.done, measured.failed = counts
+            todo = [key for key in sorted(wanted) if key not in done and key not in failed]
             rows = load([wanted[key] for key in todo])
-            ran = run_local(stage, rows, len(todo), self.results(stage), self.failures, progress)
-            counts["done"], counts["failed"] = ran.done, ran.failed
+            ran = run_local(
+                stage, rows, len(todo), self.results(stage), self.failures, progress, committed
+            )
         if todo:
             progress.say(
                 f"{stage.name}: {ran.done} done, {ran.failed} failed, "

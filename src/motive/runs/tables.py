@@ -92,16 +92,25 @@ class Table:
         import lance
 
         try:
-            return lance.dataset(str(self.path))
+            dataset = lance.dataset(str(self.path))
         except (ValueError, OSError) as error:
             raise UserError(
                 f"the table {self.path} cannot be read ({_first_line(error)}): "
                 "remove that folder and run again to make it anew"
             ) from None
+        there = {field.name: field.type for field in dataset.schema}
+        if any(there.get(field.name) != field.type for field in self.schema):
+            raise UserError(
+                f"the table {self.path} was written by another version of motive: "
+                "remove that folder and run again to make it anew"
+            )
+        return dataset
 
     def _write(self, table: pa.Table, mode: str) -> None:
         import lance
 
+        if mode == "append" and self.exists():
+            self._open()  # refuses a table of another version
         with _writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # Asked for an append, Lance warns of a table that is not there yet.
