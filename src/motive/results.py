@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from motive.clips.formats import ExportClip, ExportReport, write_dataset
 from motive.errors import UserError
+from motive.gradients.objective import Objective, require_same
+from motive.influence.score_file import ScoreFile, write_score_file
+from motive.influence.scores import available_threads
 from motive.influence.selection import Ranking, rank_clips
 from motive.motion.track import STATISTICS
 from motive.runs.provenance import write_atomically
@@ -49,55 +50,54 @@ def used_queries(run: "Run") -> "Features":
 
 def write_scores(run: "Run") -> int:
     """`scores.parquet`: clip_id, query_id, score, by query and then clip id. Returns their number."""
-    clips, queries = run.features("clip"), used_queries(run)
-    scores = queries.influence_of(clips)
-    clip_ids = np.array([m.clip_id for m in clips.members])
-    by_id = np.argsort(clip_ids)
-    table = pa.table(
-        {
-            "clip_id": np.tile(clip_ids[by_id], len(queries.members)),
-            "query_id": np.repeat([m.clip_id for m in queries.members], len(clip_ids)),
-            "score": scores[:, by_id].ravel(),
-        }
-    )
-    table = table.replace_schema_metadata({"objective": run.objective.to_json()})
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer)
-    write_atomically(run.path / "scores.parquet", buffer.getvalue())
-    return scores.size
+    queries = used_queries(run)
+    clips = sorted(run.featured("clip"), key=lambda member: member.clip_id)
+    with run.score_features(queries) as scores:
+        return write_score_file(
+            run.path / "scores.parquet",
+            scores.rows([m.feature_key for m in clips]),
+            [m.clip_id for m in queries.members],
+            [m.clip_id for m in clips],
+            run.objective.to_json(),
+        )
 
 
-def read_scores(run: "Run") -> tuple[np.ndarray, list[str], list[str]]:
-    """Scores `(Q, N)` with the query ids and the clip ids.
+def open_scores(run: "Run") -> ScoreFile:
+    """The run's `scores.parquet`.
 
-    Raises UserError when there are none yet, or when another objective made them.
+    Raises UserError when there is none yet, or when another objective made it.
     """
-    from motive.gradients.objective import Objective, require_same
-
     path = run.path / "scores.parquet"
     if not path.is_file():
         raise UserError(f"{run.path} has no scores yet: run motive score {run.path}")
-    table = pq.read_table(path)
-    made_with = Objective.from_json(table.schema.metadata[b"objective"].decode())
+    scores = ScoreFile(path)
+    made_with = Objective.from_json(scores.objective)
     require_same(run.objective, made_with, mine_is="this run's settings", other_is="scores.parquet")
-    query_ids = list(dict.fromkeys(table["query_id"].to_pylist()))
-    clip_ids = table["clip_id"].to_pylist()[: len(table) // len(query_ids)]
-    scores = table["score"].to_numpy().reshape(len(query_ids), len(clip_ids))
-    return scores, query_ids, clip_ids
+    return scores
 
 
 def ranking_of(run: "Run") -> tuple[Ranking, np.ndarray, list[str], list[str]]:
     """The ranking that the run's settings give, with scores `(Q, N)`, query ids and clip ids."""
-    scores, query_ids, clip_ids = read_scores(run)
+    scores = open_scores(run)
+    return (
+        rank_scores(run, scores),
+        np.stack(list(scores.rows())),
+        scores.query_ids,
+        scores.clip_ids,
+    )
+
+
+def rank_scores(run: "Run", scores: ScoreFile) -> Ranking:
+    """The ranking that the run's settings give; memory grows with the clips, not with the queries."""
     chosen, held = run.config.selection, held_back(run)
-    ranking = rank_clips(
-        scores,
-        clip_ids,
+    return rank_clips(
+        scores.rows(),
+        scores.clip_ids,
         fraction=chosen.fraction,
         percentile=chosen.percentile,
-        eligible=np.array([clip_id not in held for clip_id in clip_ids]),
+        eligible=np.array([clip_id not in held for clip_id in scores.clip_ids]),
+        threads=run.config.compute.threads or available_threads(),
     )
-    return ranking, scores, query_ids, clip_ids
 
 
 def held_back(run: "Run") -> set[str]:
@@ -146,7 +146,8 @@ def motion_rows(run: "Run") -> list[dict[str, Any]]:
 
 def write_selection(run: "Run") -> int:
     """`selection.csv`, all ranked clips, best first. Returns how many are selected."""
-    ranking, _, query_ids, clip_ids = ranking_of(run)
+    scores = open_scores(run)
+    ranking, query_ids, clip_ids = rank_scores(run, scores), scores.query_ids, scores.clip_ids
     clips, queries = run.usable("clip"), run.usable("query")
     rows = []
     for rank, i in enumerate(ranking.order, start=1):

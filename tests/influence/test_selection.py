@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from motive.influence.selection import rank_clips
+from motive.influence.selection import percentile_of, rank_clips
 
 # Few different scores, so that ties of every kind occur.
 scores_qn = hnp.arrays(
@@ -14,6 +14,19 @@ scores_qn = hnp.arrays(
     st.tuples(st.integers(1, 5), st.integers(1, 25)),
     elements=st.sampled_from([-1.0, -0.25, 0.0, 0.1, 0.1000001, 0.5, 1.0]),
 )
+
+
+def plain_ranking(
+    scores: np.ndarray, clip_ids: list[str], fraction: float, percentile: float
+) -> tuple[np.ndarray, ...]:
+    """The whole matrix at once, by NumPy's own percentile and sort of all three keys."""
+    thresholds = np.percentile(scores, percentile, axis=1).astype(scores.dtype)
+    votes = (scores > thresholds[:, None]).sum(0)
+    mean_score = scores.mean(0, dtype=np.float64)
+    order = np.lexsort((np.asarray(clip_ids), -mean_score, -votes))
+    selected = np.zeros(len(clip_ids), bool)
+    selected[order[: max(1, round(fraction * len(clip_ids)))]] = True
+    return order, votes, mean_score, scores.argmax(0), thresholds, selected
 
 
 def names(count: int, seed: int = 0) -> list[str]:
@@ -41,6 +54,69 @@ def test_the_ranking_is_by_votes_then_mean_then_id(
     assert set(np.flatnonzero(ranking.selected)) == set(expected[:count])
     for n in range(len(ids)):
         assert scores[ranking.best_query[n], n] == scores[:, n].max()
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    scores_qn
+    | hnp.arrays(
+        np.float32,
+        st.tuples(st.integers(1, 5), st.integers(1, 60)),
+        elements=st.floats(-1, 1, width=32),
+    ),
+    st.floats(0, 100),
+    st.sampled_from([1, 3]),
+    st.integers(0, 10**6),
+)
+def test_row_by_row_it_is_the_plain_ranking_bit_for_bit(
+    scores: np.ndarray, percentile: float, threads: int, seed: int
+) -> None:
+    ids = names(scores.shape[1], seed)
+    ranking = rank_clips(
+        (row.copy() for row in scores), ids, fraction=0.3, percentile=percentile, threads=threads
+    )
+    order, votes, mean_score, best_query, thresholds, selected = plain_ranking(
+        scores, ids, 0.3, percentile
+    )
+    assert ranking.thresholds.dtype == thresholds.dtype
+    assert ranking.thresholds.tolist() == thresholds.tolist()
+    assert ranking.votes.tolist() == votes.tolist()
+    # A sum of float32 in float64 may lose its last bit where NumPy adds a column in another order.
+    assert np.allclose(ranking.mean_score, mean_score, rtol=1e-15, atol=1e-16)
+    assert ranking.best_query.tolist() == best_query.tolist()
+    if np.array_equal(ranking.mean_score, mean_score):
+        assert ranking.order.tolist() == order.tolist()
+        assert ranking.selected.tolist() == selected.tolist()
+
+
+def test_the_plain_ranking_of_many_clips() -> None:
+    random = np.random.default_rng(0)
+    scores = random.normal(size=(50, 5000)).astype(np.float32)
+    scores[:, random.permutation(5000)[:500]] = 0  # clips without motion, all alike
+    ids = names(5000)
+    ranking = rank_clips(scores, ids, fraction=0.1, percentile=90.0, threads=2)
+    expected = plain_ranking(scores, ids, 0.1, 90.0)
+    found = (
+        ranking.order,
+        ranking.votes,
+        ranking.mean_score,
+        ranking.best_query,
+        ranking.thresholds,
+        ranking.selected,
+    )
+    for mine, theirs in zip(found, expected, strict=True):
+        assert np.array_equal(mine, theirs)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    hnp.arrays(np.float32, st.integers(1, 300), elements=st.floats(-1, 1, width=32)),
+    st.floats(0, 100),
+)
+def test_percentile_is_numpys(scores: np.ndarray, percentile: float) -> None:
+    before = scores.copy()
+    assert percentile_of(scores, percentile) == np.float32(np.percentile(scores, percentile))
+    assert np.array_equal(scores, before)
 
 
 @settings(deadline=None)

@@ -1,6 +1,9 @@
 """From scores to a selection: votes over the queries, then the best K (paper, section 3.5)."""
 
-from collections.abc import Sequence
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,28 +30,103 @@ class Ranking:
 
 
 def rank_clips(
-    scores_qn: np.ndarray,
+    scores_qn: Iterable[np.ndarray],
     clip_ids: Sequence[str],
     *,
     fraction: float,
     percentile: float,
     eligible: np.ndarray | None = None,
+    threads: int = 1,
 ) -> Ranking:
     """Rank clips by votes; ties go to the higher mean score, then to the smaller clip id.
 
     A clip has the vote of query q when its score exceeds τ_q, the `percentile` of that query's scores.
 
+    scores_qn: the scores of all clips with one query after another, each `(N,)` float32: an array, or
+        rows read from a file as they are asked for. Of them `threads + 1` are held at a time, so that
+        memory grows with N alone.
     fraction: share of all clips to select, in (0, 1]; at least one clip is selected.
     eligible: which clips may be selected, in the clips' own order; None is all. The others are ranked
         all the same, and their places in the selection go to the next best; when too few are
         eligible, fewer are selected, perhaps none.
+    threads: that look for thresholds; their number changes nothing.
     """
-    thresholds = np.percentile(scores_qn, percentile, axis=1).astype(scores_qn.dtype)
-    votes = (scores_qn > thresholds[:, None]).sum(0)
-    mean_score = scores_qn.mean(0, dtype=np.float64)
-    order = np.lexsort((np.asarray(clip_ids), -mean_score, -votes))
-    count = max(1, round(fraction * len(clip_ids)))
-    selected = np.zeros(len(clip_ids), bool)
+    count = len(clip_ids)
+    votes = np.zeros(count, np.int32)
+    total = np.zeros(count)
+    best = np.full(count, -np.inf, np.float32)
+    best_query = np.zeros(count, np.int32)
+    thresholds = []
+    for query, (scores, threshold) in enumerate(_thresholds(scores_qn, percentile, threads)):
+        thresholds.append(threshold)
+        votes += scores > threshold
+        total += scores
+        # Of equal scores the first query's counts.
+        np.copyto(best_query, query, where=scores > best)
+        np.maximum(best, scores, out=best)
+    mean_score = total / len(thresholds)
+    order = _best_first(votes, mean_score, clip_ids)
+    wanted = max(1, round(fraction * count))
+    selected = np.zeros(count, bool)
     candidates = order if eligible is None else order[eligible[order]]
-    selected[candidates[:count]] = True
-    return Ranking(order, votes, mean_score, scores_qn.argmax(0), thresholds, selected)
+    selected[candidates[:wanted]] = True
+    return Ranking(order, votes, mean_score, best_query, np.array(thresholds), selected)
+
+
+def percentile_of(scores_n: np.ndarray, percentile: float) -> np.float32:
+    """`np.percentile` of float32 scores to the last bit, tens of times faster.
+
+    NumPy's own partitions around four places at once, which its vectorised selection cannot do; two
+    neighbours in the sorted order are all that linear interpolation needs. Position and weight are
+    float64, as in NumPy 2.4.
+    """
+    place = (len(scores_n) - 1) * (percentile / 100)
+    below = math.floor(place)
+    if below >= len(scores_n) - 1:
+        return np.float32(scores_n.max())
+    parted = np.partition(scores_n, below)
+    lower, upper = parted[below], parted[below + 1 :].min()
+    weight, gap = place - below, upper - lower
+    return np.float32(lower + gap * weight if weight < 0.5 else upper - gap * (1 - weight))
+
+
+def _thresholds(
+    scores_qn: Iterable[np.ndarray], percentile: float, threads: int
+) -> Iterator[tuple[np.ndarray, np.float32]]:
+    """Each query's scores with their threshold, in order; the next are at work meanwhile."""
+    if threads == 1:
+        for scores in scores_qn:
+            yield scores, percentile_of(scores, percentile)
+        return
+    waiting: deque[tuple[np.ndarray, Future[np.float32]]] = deque()
+    with ThreadPoolExecutor(threads, thread_name_prefix="motive-threshold") as pool:
+        for scores in scores_qn:
+            waiting.append((scores, pool.submit(percentile_of, scores, percentile)))
+            if len(waiting) > threads:
+                scores, found = waiting.popleft()
+                yield scores, found.result()
+        for scores, found in waiting:
+            yield scores, found.result()
+
+
+def _best_first(votes: np.ndarray, mean_score: np.ndarray, clip_ids: Sequence[str]) -> np.ndarray:
+    """`np.lexsort((clip_ids, -mean_score, -votes))`, comparing ids only where all else is equal."""
+    by_mean = np.argsort(-mean_score)
+    fewer = votes.max(initial=0) - votes[by_mean]
+    # NumPy sorts 16-bit integers in linear time.
+    small = fewer.astype(np.uint16) if fewer.max(initial=0) < 2**16 else fewer
+    order = by_mean[np.argsort(small, kind="stable")]
+    same = (votes[order[1:]] == votes[order[:-1]]) & (
+        mean_score[order[1:]] == mean_score[order[:-1]]
+    )
+    if same.any():
+        group = np.concatenate(([0], np.cumsum(~same)))
+        tied = np.flatnonzero(np.concatenate(([False], same)) | np.concatenate((same, [False])))
+        clips = np.sort(
+            order[tied]
+        )  # so that equal ids, which there should not be, keep their order
+        group_of = np.empty(len(order), np.int64)
+        group_of[order] = group
+        ids = np.array([clip_ids[i] for i in clips])
+        order[tied] = clips[np.lexsort((ids, group_of[clips]))]
+    return order
