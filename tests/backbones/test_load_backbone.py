@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from motive.backbones import load_backbone
+from motive.backbones import FAMILIES, load_backbone
 from motive.backbones.base import Backbone
 from motive.backbones.source import ModelSource, find_model
 from motive.backbones.wan import WanBackbone
@@ -25,21 +25,21 @@ def test_a_wan_pipeline_gets_its_adapter(small_wan: Path) -> None:
 @pytest.mark.parametrize(
     ("index", "says"),
     [
-        ({"_class_name": "LTXPipeline"}, "is a LTXPipeline pipeline, which has no adapter yet"),
-        ({"_class_name": "WanImageToVideoPipeline"}, "WanImageToVideoPipeline pipeline"),
+        ({"_class_name": "NoSuchPipeline"}, "is a NoSuchPipeline pipeline"),
+        ({"_class_name": "WanVACEPipeline"}, "is a WanVACEPipeline pipeline"),
         ({}, "is a nameless pipeline"),
-        ({"_class_name": "WanPipeline", "expand_timesteps": True}, "is a Wan 2.2 pipeline"),
-        ({"_class_name": "WanPipeline", "boundary_ratio": 0.875}, "is a Wan 2.2 pipeline"),
     ],
 )
-def test_a_model_that_is_no_wan_21_is_refused(
+def test_an_unknown_pipeline_is_refused_with_the_known_ones_and_the_page(
     tmp_path: Path, index: dict[str, object], says: str
 ) -> None:
     with pytest.raises(UserError) as error:
         load_backbone(ModelSource("that one", tmp_path, index))
-    assert str(error.value).startswith("that one ")
-    assert says in str(error.value)
-    assert ": use " in str(error.value)
+    message = str(error.value)
+    assert message.startswith(f"that one {says}, which has no adapter yet: use one of ")
+    assert all(f"{known}, " in message for known in FAMILIES)
+    assert message.endswith("or write one as docs/adapters.md shows")
+    assert (Path(__file__).parents[2] / "docs/adapters.md").is_file()
 
 
 def test_a_wan_21_index_with_empty_wan_22_fields_is_taken(tmp_path: Path) -> None:
@@ -60,7 +60,26 @@ def test_a_device_or_dtype_that_is_not_there(
     small_wan: Path, options: dict[str, str], says: str
 ) -> None:
     with pytest.raises(UserError, match=says):
-        load_backbone(find_model(str(small_wan)), **options)
+        load_backbone(find_model(str(small_wan)), **options).device  # noqa: B018
+
+
+def test_a_backbone_knows_its_precision_without_asking_a_device(small_wan: Path) -> None:
+    source = find_model(str(small_wan))
+    # A device that is not there: asking for it would be refused.
+    cuda = load_backbone(source, device="cuda:99")
+    assert (cuda.dtype_name, cuda.text_dtype_name) == ("bfloat16", "bfloat16")
+    chosen = load_backbone(source, device="cuda:99", dtype="float16", text_dtype="float32")
+    assert (chosen.dtype_name, chosen.text_dtype_name) == ("float16", "float32")
+    assert (chosen.dtype, chosen.text_dtype()) == (torch.float16, torch.float32)
+    cpu = load_backbone(source, device="cpu")
+    assert (cpu.dtype_name, cpu.text_dtype_name) == ("float32", "float32")
+
+
+def test_the_number_of_threads_is_set_before_anything_runs(small_wan: Path) -> None:
+    load_backbone(find_model(str(small_wan)), device="cpu", threads=3).load_denoiser()
+    assert torch.get_num_threads() == 3
+    load_backbone(find_model(str(small_wan)), device="cpu").load_denoiser()
+    assert torch.get_num_threads() == 3
 
 
 def test_an_adapter_must_do_everything_that_attribution_needs() -> None:

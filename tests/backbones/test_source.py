@@ -2,15 +2,17 @@
 
 import json
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
 import huggingface_hub
 import pytest
+from diffusers import WanTransformer3DModel
 from huggingface_hub.errors import LocalEntryNotFoundError
 from huggingface_hub.utils import filter_repo_objects
 
-from motive.backbones.source import ModelSource, file_digest, find_model
+from motive.backbones.source import ComponentKind, ModelSource, file_digest, find_model
 from motive.errors import UserError
 
 
@@ -140,6 +142,93 @@ def test_the_fingerprint_is_of_the_components_files(model: Path) -> None:
     assert len(seen) == 6
     (model / "transformer/config.json").rename(model / "transformer/other.json")
     assert source.fingerprint() not in seen
+
+
+# --- whole or not
+
+
+def test_a_whole_model_lacks_nothing(small_wan: Path) -> None:
+    source = find_model(str(small_wan))
+    for part in ("transformer", "vae", "text_encoder"):
+        source.require(part, "network")
+        assert [file.is_file() for file in source.weights(part)] == [True]
+    source.require("tokenizer", "tokenizer")
+    source.require("scheduler", "settings")
+
+
+def in_shards(folder: Path) -> list[Path]:
+    """Saves the transformer again in several files; returns them."""
+    WanTransformer3DModel.from_pretrained(folder).save_pretrained(folder, max_shard_size="50KB")
+    (folder / "diffusion_pytorch_model.safetensors").unlink()
+    return sorted(folder.glob("*.safetensors"))
+
+
+def test_a_model_in_several_files_needs_all_of_them(model: Path) -> None:
+    files = in_shards(model / "transformer")
+    assert len(files) > 1
+    source = find_model(str(model))
+    source.require("transformer", "network")
+    assert source.weights("transformer") == [file.resolve() for file in files]
+    files[1].unlink()
+    with pytest.raises(UserError, match=f"has no whole transformer/{files[1].name}"):
+        source.require("transformer", "network")
+    source.require("transformer", "network", weights=False)
+
+
+def test_a_list_of_files_names_none_outside_the_folder(model: Path) -> None:
+    in_shards(model / "transformer")
+    (listed,) = (model / "transformer").glob("*.index.json")
+    listed.write_text('{"weight_map": {"a": "../vae/diffusion_pytorch_model.safetensors"}}')
+    source = find_model(str(model))
+    assert [file.parent.name for file in source.weights("transformer")] == ["transformer"]
+    for content in ('{"weight_map": {}}', '{"weight_map": 3}', "{}"):
+        listed.write_text(content)
+        with pytest.raises(UserError, match="names no weights"):
+            source.require("transformer", "network")
+
+
+def cut_header(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:5])
+
+
+def cut_numbers(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def lfs_pointer(file: Path) -> None:
+    file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+
+
+def no_object(file: Path) -> None:
+    file.write_bytes(struct.pack("<Q", 2) + b"[]")
+
+
+def no_entries(file: Path) -> None:
+    file.write_bytes(struct.pack("<Q", 10) + b'{"a": 3}  ')
+
+
+@pytest.mark.parametrize("harm", [cut_header, cut_numbers, lfs_pointer, no_object, no_entries])
+def test_weights_that_are_not_whole(model: Path, harm: Callable[[Path], None]) -> None:
+    harm(model / "vae/diffusion_pytorch_model.safetensors")
+    with pytest.raises(UserError, match=r"has no whole vae/diffusion_pytorch_model\.safetensors"):
+        find_model(str(model)).require("vae", "network")
+
+
+@pytest.mark.parametrize(
+    ("part", "kind", "lost", "says"),
+    [
+        ("vae", "network", ["config.json"], "has no configuration in its folder vae"),
+        ("scheduler", "settings", ["scheduler_config.json"], "no configuration in its folder sch"),
+        ("tokenizer", "tokenizer", ["tokenizer.json"], "has no vocabulary in its folder tokenizer"),
+    ],
+)
+def test_a_part_without_what_describes_it(
+    model: Path, part: str, kind: ComponentKind, lost: list[str], says: str
+) -> None:
+    for name in lost:
+        (model / part / name).unlink()
+    with pytest.raises(UserError, match=says):
+        find_model(str(model)).require(part, kind)
 
 
 def test_digests_may_come_from_a_cache(small_wan: Path) -> None:

@@ -1,6 +1,7 @@
 """The Wan adapter against diffusers' own pipeline, scheduler and networks, used directly."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def random_latents(seed: int, frames: int = 3) -> torch.Tensor:
 def test_latents_are_the_posterior_mean_normalised(
     wan: Backbone, vae: AutoencoderKLWan, frames: int
 ) -> None:
-    latents = wan.encode_video(clip(frames))
+    latents = wan.encode_video(clip(frames))["latents"]
     assert latents.shape == (16, (frames - 1) // 4 + 1, 4, 4)
     assert latents.dtype == torch.float32
     pixels = torch.tensor(clip(frames).astype(np.float64) / 255 * 2 - 1).float()
@@ -71,18 +72,18 @@ def test_latents_are_the_posterior_mean_normalised(
 
 
 def test_encoding_twice_gives_the_same_latents(wan: Backbone) -> None:
-    first = wan.encode_video(clip())
+    first = wan.encode_video(clip())["latents"]
     wan.encode_video(clip(seed=1))
-    assert torch.equal(wan.encode_video(clip()), first)
+    assert torch.equal(wan.encode_video(clip())["latents"], first)
 
 
 def test_the_frame_map_is_the_vaes_own(wan: Backbone) -> None:
     """Changing a pixel frame first changes the latent frame that the map gives it."""
-    before = wan.encode_video(clip())
+    before = wan.encode_video(clip())["latents"]
     for frame in range(9):
         frames = clip()
         frames[frame] = 255 - frames[frame]
-        changed = (wan.encode_video(frames) - before).abs().amax((0, 2, 3)) > 1e-6
+        changed = (wan.encode_video(frames)["latents"] - before).abs().amax((0, 2, 3)) > 1e-6
         holder = next(k for k, covers in enumerate(wan.frame_map(9)) if frame in covers)
         assert int(changed.nonzero()[0]) == holder
 
@@ -91,7 +92,7 @@ def test_the_frame_map_is_the_vaes_own(wan: Backbone) -> None:
 def test_sizes_that_the_patches_do_not_fit_are_refused(
     wan: Backbone, shape: tuple[int, ...]
 ) -> None:
-    with pytest.raises(ClipError, match="multiples of 16 pixels"):
+    with pytest.raises(ClipError, match="multiples of 16 and 16 pixels"):
         wan.encode_video(np.zeros(shape, np.uint8))
 
 
@@ -105,7 +106,7 @@ def test_text_is_what_the_pipeline_encodes_without_its_padding(
         padded, _ = pipeline.encode_prompt(
             caption, do_classifier_free_guidance=False, max_sequence_length=24
         )
-    text = wan.encode_text(caption, 24)
+    text = wan.encode_text(caption, 24)["text"]
     assert text.dtype == torch.float32
     assert 1 <= len(text) <= 24
     assert (len(text) < 24) == (caption.count("long") == 0)
@@ -190,6 +191,83 @@ def test_the_frame_map_covers_every_frame_once(wan: Backbone) -> None:
     assert wan.spatial_stride() == 8
 
 
+@pytest.mark.parametrize(
+    ("configs", "multiples", "lengths"),
+    [
+        ({}, (16, 16), (4, 1)),
+        ({"vae": {"scale_factor_spatial": 16}}, (32, 32), (4, 1)),
+        ({"transformer": {"patch_size": [1, 2, 4]}}, (16, 32), (4, 1)),
+        ({"transformer": {"patch_size": [1, 1, 1]}}, (8, 8), (4, 1)),
+        # Latent frames in pairs: 5, 13, 21 frames.
+        ({"transformer": {"patch_size": [2, 2, 2]}}, (16, 16), (8, 5)),
+        ({"vae": {"scale_factor_temporal": 8}}, (16, 16), (8, 1)),
+    ],
+)
+def test_what_sizes_and_lengths_fit_is_the_configurations(
+    tmp_path: Path,
+    configs: dict[str, dict[str, object]],
+    multiples: tuple[int, int],
+    lengths: tuple[int, int],
+) -> None:
+    backbone = described(tmp_path, **configs)
+    sampler = backbone.default_sampler()
+    assert backbone.size_multiples() == multiples
+    assert (sampler.length_step, sampler.length_offset) == lengths
+
+
+@pytest.mark.parametrize("patch", [2, [2, 2], [1, 2, 0], [1, 2, "2"], None])
+def test_patches_that_are_no_patches_are_refused(tmp_path: Path, patch: object) -> None:
+    with pytest.raises(UserError, match="has a patch_size of"):
+        described(tmp_path, transformer={"patch_size": patch}).size_multiples()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_the_empty_denoiser_is_the_loaded_one_without_its_numbers(
+    small_wan: Path, dtype: str
+) -> None:
+    backbone = load_backbone(find_model(str(small_wan)), dtype=dtype, device="cpu")
+    empty, loaded = backbone.empty_denoiser(), backbone.load_denoiser()
+    expected = [(n, tuple(p.shape), p.dtype) for n, p in loaded.named_parameters()]
+    assert [(n, tuple(p.shape), p.dtype) for n, p in empty.named_parameters()] == expected
+    assert {p.device.type for p in empty.parameters()} == {"meta"}
+    assert empty.training is False
+    assert backbone.parameter_shapes() == {name: shape for name, shape, _ in expected}
+
+
+def test_the_empty_denoiser_of_wan_21_1_3b_has_its_parameters(tmp_path: Path) -> None:
+    with torch.device("meta"):
+        model = WanTransformer3DModel(num_attention_heads=12, num_layers=30, ffn_dim=8960)
+    model.save_config(tmp_path / "transformer")
+    shapes = described(tmp_path).parameter_shapes()
+    assert len(shapes) == 825
+    assert sum(math.prod(shape) for shape in shapes.values()) == 1_418_996_800
+
+
+@pytest.mark.parametrize(
+    "config", [{"num_layers": "many"}, {"attention_head_dim": "wide"}, {"patch_size": 3}]
+)
+def test_a_configuration_that_makes_no_model_is_refused(
+    tmp_path: Path, config: dict[str, object]
+) -> None:
+    with pytest.raises(UserError, match="makes no Wan model"):
+        described(tmp_path, transformer=config).empty_denoiser()
+
+
+def test_a_whole_pipeline_is_required_with_or_without_its_weights(
+    small_wan: Path, tmp_path: Path
+) -> None:
+    model = Path(shutil.copytree(small_wan, tmp_path / "model"))
+    backbone = load_backbone(find_model(str(model)))
+    backbone.require_components()
+    (model / "transformer/diffusion_pytorch_model.safetensors").unlink()
+    backbone.require_components(weights=False)
+    with pytest.raises(UserError, match="has no weights in its folder transformer"):
+        backbone.require_components()
+    shutil.rmtree(model / "scheduler")
+    with pytest.raises(UserError, match="has no folder scheduler"):
+        backbone.require_components(weights=False)
+
+
 # --- the objective
 
 
@@ -218,9 +296,9 @@ def test_the_prediction_is_the_transformers_at_the_timestep_itself(
     wan: Backbone, small_wan: Path, pipeline: WanPipeline
 ) -> None:
     noisy = random_latents(2)
-    text = wan.encode_text("a ball", 24)
+    text = wan.encode_text("a ball", 24)["text"]
     with torch.no_grad():
-        prediction = wan.predict(wan.load_denoiser(), noisy, 751, text, 24)
+        prediction = wan.predict(wan.load_denoiser(), noisy, 751, {"text": text}, 24)
         padded, _ = pipeline.encode_prompt("a ball", None, False, max_sequence_length=24)
         transformer = WanTransformer3DModel.from_pretrained(small_wan / "transformer").eval()
 
@@ -252,9 +330,9 @@ def test_bfloat16_is_the_denoisers_alone(small_wan: Path) -> None:
     blocks = {n: p.dtype for n, p in denoiser.named_parameters() if ".attn1.to_" in n}
     assert set(blocks.values()) == {torch.bfloat16}
     half.load_vae()
-    assert half.encode_video(clip(1)).dtype == torch.float32
+    assert half.encode_video(clip(1))["latents"].dtype == torch.float32
     with torch.no_grad():
-        prediction = half.predict(denoiser, random_latents(0), 751, torch.ones(3, 16), 24)
+        prediction = half.predict(denoiser, random_latents(0), 751, {"text": torch.ones(3, 16)}, 24)
     assert prediction.dtype == torch.float32
 
 
@@ -340,4 +418,6 @@ def test_one_name_of_a_shared_embedding_is_enough(
     save_file({**weights, kept: table}, file, metadata={"format": "pt"})
     other = load_backbone(find_model(str(model)))
     other.load_text_encoder()
-    assert torch.equal(other.encode_text("a ball", 24), wan.encode_text("a ball", 24))
+    assert torch.equal(
+        other.encode_text("a ball", 24)["text"], wan.encode_text("a ball", 24)["text"]
+    )

@@ -8,38 +8,56 @@ from motive.errors import UserError
 if TYPE_CHECKING:
     from motive.backbones.base import Backbone
 
-_FAMILIES = {"WanPipeline": "motive.backbones.wan:WanBackbone"}
+# Where the adapter of a pipeline class is.
+FAMILIES = {
+    "AllegroPipeline": "motive.backbones.allegro:AllegroBackbone",
+    "AnimateDiffPipeline": "motive.backbones.animatediff:AnimateDiffBackbone",
+    "CogVideoXImageToVideoPipeline": "motive.backbones.cogvideox:CogVideoXBackbone",
+    "CogVideoXPipeline": "motive.backbones.cogvideox:CogVideoXBackbone",
+    "Cosmos2VideoToWorldPipeline": "motive.backbones.cosmos:CosmosBackbone",
+    "HunyuanVideo15Pipeline": "motive.backbones.hunyuan_video_15:HunyuanVideo15Backbone",
+    "HunyuanVideoPipeline": "motive.backbones.hunyuan_video:HunyuanVideoBackbone",
+    "LTXImageToVideoPipeline": "motive.backbones.ltx:LTXBackbone",
+    "LTXPipeline": "motive.backbones.ltx:LTXBackbone",
+    "MochiPipeline": "motive.backbones.mochi:MochiBackbone",
+    "SkyReelsV2DiffusionForcingPipeline": "motive.backbones.skyreels_v2:SkyReelsV2Backbone",
+    "SkyReelsV2ImageToVideoPipeline": "motive.backbones.skyreels_v2:SkyReelsV2ImageBackbone",
+    "SkyReelsV2Pipeline": "motive.backbones.skyreels_v2:SkyReelsV2Backbone",
+    "StableVideoDiffusionPipeline": "motive.backbones.svd:StableVideoDiffusionBackbone",
+    "TextToVideoSDPipeline": "motive.backbones.modelscope:ModelScopeBackbone",
+    "WanImageToVideoPipeline": "motive.backbones.wan_image:WanImageBackbone",
+    "WanPipeline": "motive.backbones.wan:WanBackbone",
+}
 
 
-def load_backbone(source: ModelSource, *, dtype: str = "auto", device: str = "auto") -> "Backbone":
+_DTYPES = ("float32", "bfloat16", "float16")
+
+
+def load_backbone(
+    source: ModelSource,
+    *,
+    dtype: str = "auto",
+    device: str = "auto",
+    text_dtype: str = "auto",
+    threads: int | None = None,
+) -> "Backbone":
     """The adapter for `source`; no weights are loaded yet.
 
-    dtype: `float32`, `bfloat16`, `float16`, or `auto`: bfloat16 on CUDA, float32 elsewhere.
-    device: `cpu`, `cuda`, `cuda:1`, `mps`, or `auto`: CUDA where there is one, else the CPU.
+    dtype, device, text_dtype, threads: as of `motive.backbones.base.Backbone`.
 
-    Raises UserError for a pipeline class that no adapter covers, or a dtype or device that is not there.
+    Raises UserError for a pipeline class that no adapter covers, or a dtype that is not there. A device
+    that is not there is refused when it is first asked for.
     """
-    where = _FAMILIES.get(source.pipeline_class)
-    if where is None:
-        known = ", ".join(sorted(_FAMILIES))
+    from motive.backbones.catalog import adapter_class, known_pipelines
+
+    known = known_pipelines()
+    if source.pipeline_class not in known:
         raise UserError(
-            f"{source.name} is a {source.pipeline_class or 'nameless'} pipeline, "
-            f"which has no adapter yet: use one of {known}"
+            f"{source.name} is a {source.pipeline_class or 'nameless'} pipeline, which has no adapter "
+            f"yet: use one of {', '.join(known)}, or write one as docs/adapters.md shows"
         )
-    from importlib import import_module
-
-    import torch
-
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError):
-        raise UserError(f"the device {device} is not there: use --device cpu") from None
-    if dtype == "auto":
-        dtype = "bfloat16" if device.startswith("cuda") else "float32"
-    if dtype not in ("float32", "bfloat16", "float16"):
-        raise UserError(f"there is no dtype '{dtype}': use float32, bfloat16, float16 or auto")
-    module, _, name = where.partition(":")
-    adapter = getattr(import_module(module), name)
-    return adapter(source, getattr(torch, dtype), torch.device(device))
+    for wanted in (dtype, text_dtype):
+        if wanted not in (*_DTYPES, "auto"):
+            raise UserError(f"there is no dtype '{wanted}': use {', '.join(_DTYPES)} or auto")
+    adapter = adapter_class(source.pipeline_class)
+    return adapter(source, dtype, device, text_dtype=text_dtype, threads=threads)

@@ -6,12 +6,15 @@ without a batch axis, float32; noise and loss live in float32 whatever the model
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from motive.backbones.source import ModelSource
+from motive.backbones.source import ComponentKind, ModelSource
 from motive.clips.sampling import FrameSampler
+from motive.errors import UserError
 
 if TYPE_CHECKING:
     import torch
@@ -21,17 +24,130 @@ class Backbone(ABC):
     """One diffusers video model.
 
     source: where its files are.
-    dtype: of the denoiser's weights and activations; the VAE and the text encoder decide for themselves.
-    device: where components are put.
+    dtype: of the denoiser's weights and activations (`float32`, `bfloat16`, `float16`), or `auto`:
+        bfloat16 on CUDA, float32 elsewhere. The VAE is float32.
+    device: where components are put: `cpu`, `cuda`, `cuda:1`, `mps`, or `auto`: CUDA where there is
+        one, else the CPU.
+    text_dtype: of the text encoder, or `auto`: bfloat16 on CUDA, where it would not fit otherwise, else
+        float32.
+    threads: of the CPU; None leaves torch's own choice.
+
+    torch's own objects are taken for `dtype` and `device` too. Making a backbone imports neither torch
+    nor diffusers: a run that has everything already asks only what the model's configurations say.
     """
 
     family: ClassVar[str]
     pipeline_classes: ClassVar[tuple[str, ...]]  # `_class_name` in model_index.json
+    components: ClassVar[Mapping[str, ComponentKind]]
+    # Components that a model of the family has only when its model_index.json names them.
+    optional: ClassVar[frozenset[str]] = frozenset()
+    # Patterns (`fnmatch`) of parameters that the training loss does not reach, with the reason. `{last}`
+    # stands for the number of the last block.
+    unreached: ClassVar[Mapping[str, str]] = {}
+    # Hub ids of the published models, with the number of the denoiser's parameters.
+    published: ClassVar[Mapping[str, int]] = {}
+    tested: ClassVar[str] = ""  # what was tried and how, in a sentence for `motive backbones`
 
-    def __init__(self, source: ModelSource, dtype: "torch.dtype", device: "torch.device") -> None:
-        self.source, self.dtype, self.device = source, dtype, device
+    denoiser: str  # the component that is fine-tuned; of several, the one that `settle` chose
+
+    def __init__(
+        self,
+        source: ModelSource,
+        dtype: "str | torch.dtype" = "auto",
+        device: "str | torch.device" = "auto",
+        *,
+        text_dtype: str = "auto",
+        threads: int | None = None,
+    ) -> None:
+        self.source = source
+        self._dtype, self._text_dtype = str(dtype).removeprefix("torch."), text_dtype
+        self._device, self._threads = str(device), threads
+
+    # Where and in which precision it runs.
+
+    @cached_property
+    def device(self) -> "torch.device":
+        """The device, ready to be used with the number of threads that was asked for.
+
+        Raises UserError when it is not there.
+        """
+        import torch
+
+        if self._threads is not None:
+            torch.set_num_threads(self._threads)
+        name = self._device
+        if name == "auto":
+            name = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            torch.empty(0, device=name)
+        except (RuntimeError, AssertionError):
+            raise UserError(f"the device {name} is not there: use --device cpu") from None
+        return torch.device(name)
+
+    @property
+    def dtype_name(self) -> str:
+        """Of the denoiser, as in `float32`."""
+        return self._suited_to_device() if self._dtype == "auto" else self._dtype
+
+    @property
+    def text_dtype_name(self) -> str:
+        """Of the text encoder, as in `float32`."""
+        return self._suited_to_device() if self._text_dtype == "auto" else self._text_dtype
+
+    @property
+    def dtype(self) -> "torch.dtype":
+        """Of the denoiser."""
+        import torch
+
+        return getattr(torch, self.dtype_name)
+
+    def text_dtype(self) -> "torch.dtype":
+        """Of the text encoder."""
+        import torch
+
+        return getattr(torch, self.text_dtype_name)
+
+    def _suited_to_device(self) -> str:
+        # Asked without torch where the name alone tells.
+        kind = self.device.type if self._device == "auto" else self._device.partition(":")[0]
+        return "bfloat16" if kind == "cuda" else "float32"
 
     # What the model is, without loading weights.
+
+    def require_components(self, *, weights: bool = True) -> None:
+        """Check that the model's folder has every component, each with its files.
+
+        weights: False is content with configurations.
+
+        Raises UserError, naming what is missing.
+        """
+        for component, kind in self.components.items():
+            if component in self.optional and not self.source.names(component):
+                continue
+            self.source.require(component, kind, weights=weights)
+
+    def settle(self, timesteps: tuple[float, ...]) -> str:
+        """Choose the `denoiser`, where a model has several and the timestep decides, and return it.
+
+        Raises UserError when these timesteps are not all one network's: gradients of two networks are
+        two feature spaces.
+        """
+        return self.denoiser
+
+    @abstractmethod
+    def empty_denoiser(self) -> "torch.nn.Module":
+        """The denoiser on the `meta` device: every name, shape, dtype and operation, and no number.
+
+        Raises UserError when its configuration makes no model.
+        """
+
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of every parameter of the denoiser."""
+        return {name: tuple(p.shape) for name, p in self.empty_denoiser().named_parameters()}
+
+    @abstractmethod
+    def size_multiples(self) -> tuple[int, int]:
+        """Height and width of a clip must be multiples of these, in pixels."""
 
     @abstractmethod
     def default_sampler(self) -> FrameSampler:
@@ -53,11 +169,19 @@ class Backbone(ABC):
     def frame_map(self, frames: int) -> list[range]:
         """The pixel frames that each latent frame covers, for a clip of `frames` frames."""
 
-    def text_dtype(self) -> "torch.dtype":
-        """Of the text encoder: bfloat16 on CUDA, where it would not fit otherwise, else float32."""
-        import torch
+    def example_inputs(
+        self, frames: int, height: int, width: int, prompt_length: int
+    ) -> "tuple[torch.Tensor, dict[str, torch.Tensor]]":
+        """Latents and conditions as `encode_video` and `encode_text` give them: zeros, on the device.
 
-        return torch.bfloat16 if self.device.type == "cuda" else torch.float32
+        For counting what a clip costs; the device may be `meta`.
+
+        Raises UserError when the family cannot say.
+        """
+        raise UserError(
+            f"what a clip costs is not known for the family {self.family} yet: "
+            "run motive curate on a few clips and see motive info"
+        )
 
     # Encoding. `load_*` may be called again after `unload`.
 
@@ -66,22 +190,30 @@ class Backbone(ABC):
         """Make `encode_video` ready."""
 
     @abstractmethod
-    def encode_video(self, frames_fhw3: np.ndarray) -> "torch.Tensor":
-        """RGB uint8 frames to normalised latents `(C, F, H, W)`: the posterior's mean."""
+    def encode_video(self, frames_fhw3: np.ndarray) -> "dict[str, torch.Tensor]":
+        """What the model takes from a clip of RGB uint8 frames, without a batch axis, float32.
+
+        `latents`: normalised, `(C, F, H, W)`, the posterior's mean. Beside them, under names of the
+        family's own, what the denoiser is conditioned on: an image-to-video model's first frame.
+        """
 
     @abstractmethod
     def load_text_encoder(self) -> None:
         """Make `encode_text` ready."""
 
     @abstractmethod
-    def encode_text(self, caption: str, prompt_length: int) -> "torch.Tensor":
-        """The caption as the pipeline's `__call__` encodes it, `(tokens, D)`, without its padding."""
+    def encode_text(self, caption: str, prompt_length: int) -> "dict[str, torch.Tensor]":
+        """The caption as the pipeline's `__call__` encodes it, by names of the family's own.
+
+        Without a batch axis, float32, and without the padding where that can be put back exactly.
+        """
 
     @abstractmethod
     def unload(self) -> None:
         """Forget every loaded component."""
 
-    # The training objective.
+    # The training objective. A timestep is 1..1000; a trainer's (`motive.gradients.trainers`) need not be
+    # whole, and what `predict` is told may be another number than the noise was added by.
 
     @abstractmethod
     def load_denoiser(self) -> "torch.nn.Module":
@@ -89,13 +221,13 @@ class Backbone(ABC):
 
     @abstractmethod
     def add_noise(
-        self, latents_cfhw: "torch.Tensor", noise_cfhw: "torch.Tensor", timestep: int
+        self, latents_cfhw: "torch.Tensor", noise_cfhw: "torch.Tensor", timestep: float
     ) -> "torch.Tensor":
         """z(t, ε) = α_t h + σ_t ε (paper, section 3.1)."""
 
     @abstractmethod
     def target(
-        self, latents_cfhw: "torch.Tensor", noise_cfhw: "torch.Tensor", timestep: int
+        self, latents_cfhw: "torch.Tensor", noise_cfhw: "torch.Tensor", timestep: float
     ) -> "torch.Tensor":
         """What the denoiser is trained to predict."""
 
@@ -104,8 +236,18 @@ class Backbone(ABC):
         self,
         denoiser: "torch.nn.Module",
         noisy_cfhw: "torch.Tensor",
-        timestep: int,
-        text_ld: "torch.Tensor",
+        timestep: float,
+        conditions: "Mapping[str, torch.Tensor]",
         prompt_length: int,
     ) -> "torch.Tensor":
-        """The denoiser's prediction, float32, of the shape of `noisy_cfhw`."""
+        """The denoiser's prediction, float32, of the shape of `noisy_cfhw`; calls it exactly once.
+
+        conditions: what `encode_text` gave, and `encode_video` beside the latents.
+        """
+
+    def loss_weights(self, latents_cfhw: "torch.Tensor") -> "torch.Tensor | None":
+        """Where the training loss counts, `(F, H, W)`: 0 for a latent frame that is given, else 1.
+
+        None: everywhere.
+        """
+        return None

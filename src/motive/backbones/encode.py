@@ -1,7 +1,9 @@
 """The stages that turn clips into latents and captions into embeddings."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +14,46 @@ from motive.clips.sampling import FrameSampler
 from motive.errors import ClipError
 from motive.runs.stage import Stage
 from motive.runs.tables import Row
+
+if TYPE_CHECKING:
+    import torch
+
+
+# Tensors by name, each flattened, with its shape.
+TENSORS = pa.schema(
+    [
+        ("names", pa.list_(pa.string())),
+        ("shapes", pa.list_(pa.list_(pa.int32()))),
+        ("values", pa.list_(pa.list_(pa.float32()))),
+    ]
+)
+
+
+def as_row(tensors: "Mapping[str, torch.Tensor]") -> Row:
+    """Named float32 tensors as a row of `TENSORS`.
+
+    Raises ClipError, naming the tensor, when a number is not finite.
+    """
+    arrays = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise ClipError(f"the encoder gives {name} that are not finite")
+    return {
+        "names": list(arrays),
+        "shapes": [list(array.shape) for array in arrays.values()],
+        "values": [array.ravel() for array in arrays.values()],
+    }
+
+
+def tensors_of(row: Row) -> "dict[str, torch.Tensor]":
+    """The tensors that `as_row` made the row of."""
+    import torch
+
+    return {
+        # Rows come read-only from the table; torch wants memory of its own.
+        str(name): torch.from_numpy(np.array(values, np.float32).reshape(tuple(shape)))
+        for name, shape, values in zip(row["names"], row["shapes"], row["values"], strict=True)
+    }
 
 
 def caption_id(caption: str) -> str:
@@ -24,7 +66,7 @@ class EncodeVideoStage(Stage):
 
     name = "encode"
     table = "latents"
-    schema = pa.schema([("shape", pa.list_(pa.int32())), ("latents", pa.list_(pa.float32()))])
+    schema = TENSORS
 
     def __init__(self, backbone: Backbone, model: str, sampler: FrameSampler) -> None:
         self.backbone, self.model, self.sampler = backbone, model, sampler
@@ -42,10 +84,7 @@ class EncodeVideoStage(Stage):
         return {**row, "decoded": decode_unchanged(row["file"], Path(row["path"]), self.sampler)}
 
     def process(self, row: Row) -> Row:
-        latents = self.backbone.encode_video(row["decoded"].frames_fhw3).cpu().numpy()
-        if not np.isfinite(latents).all():
-            raise ClipError("the VAE's latents are not finite")
-        return {"shape": np.asarray(latents.shape, np.int32), "latents": latents.ravel()}
+        return as_row(self.backbone.encode_video(row["decoded"].frames_fhw3))
 
 
 class EncodeTextStage(Stage):
@@ -53,13 +92,13 @@ class EncodeTextStage(Stage):
 
     name = "encode text"
     table = "texts"
-    schema = pa.schema([("shape", pa.list_(pa.int32())), ("embedding", pa.list_(pa.float32()))])
+    schema = TENSORS
 
     def __init__(self, backbone: Backbone, model: str, prompt_length: int) -> None:
         self.backbone, self.model, self.prompt_length = backbone, model, prompt_length
 
     def fingerprint(self) -> str:
-        return f"{self.model} length={self.prompt_length} {self.backbone.text_dtype()}"
+        return f"{self.model} length={self.prompt_length} torch.{self.backbone.text_dtype_name}"
 
     def open(self) -> None:
         self.backbone.load_text_encoder()
@@ -68,5 +107,4 @@ class EncodeTextStage(Stage):
         self.backbone.unload()
 
     def process(self, row: Row) -> Row:
-        text = self.backbone.encode_text(row["caption"], self.prompt_length).cpu().numpy()
-        return {"shape": np.asarray(text.shape, np.int32), "embedding": text.ravel()}
+        return as_row(self.backbone.encode_text(row["caption"], self.prompt_length))

@@ -3,14 +3,31 @@
 import hashlib
 import json
 import os
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from motive.errors import UserError
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
-_WEIGHTS = ("*.json", "*.safetensors", "*.model", "*.txt")
+AGAIN = "download or save the model again"
+
+# What a pipeline's component consists of: a configuration with weights, with a vocabulary, or alone.
+ComponentKind = Literal["network", "tokenizer", "settings"]
+
+_DESCRIPTIONS = ("*.json", "*.txt")
+_DOWNLOADED = (*_DESCRIPTIONS, "*.safetensors", "*.model")
+_CONFIGS = (
+    "config.json",
+    "scheduler_config.json",
+    "tokenizer_config.json",
+    "preprocessor_config.json",
+)
+_WEIGHTS = ("diffusion_pytorch_model.safetensors", "model.safetensors")
+_VOCABULARIES = ("tokenizer.json", "*.model", "vocab.*")
+_LONGEST_HEADER = 100_000_000  # bytes, the safetensors format's own limit
 
 
 @dataclass(frozen=True)
@@ -30,16 +47,64 @@ class ModelSource:
     def pipeline_class(self) -> str:
         return str(self.index.get("_class_name", ""))
 
+    def names(self, component: str) -> bool:
+        """Whether model_index.json names such a component, and not as one that is left out."""
+        entry = self.index.get(component)
+        return isinstance(entry, list) and len(entry) == 2 and entry[1] is not None
+
     def config(self, component: str) -> dict[str, object]:
         """A component's configuration, without loading it; empty when the component has none.
 
         Raises UserError when the file is damaged.
         """
-        for name in ("config.json", "scheduler_config.json", "tokenizer_config.json"):
+        for name in _CONFIGS:
             file = self.path / component / name
             if file.is_file():
                 return _read_json(file)
         return {}
+
+    def require(self, component: str, kind: ComponentKind, *, weights: bool = True) -> None:
+        """Check that a component's files are there and whole, without reading more than their headers.
+
+        weights: False is content without the weights, for what only wants to know the model.
+
+        Raises UserError, naming what is missing.
+        """
+        folder = self.path / component
+        if not folder.is_dir():
+            raise UserError(f"{self.name} has no folder {component}: {AGAIN}")
+        if not self.config(component):
+            raise UserError(f"{self.name} has no configuration in its folder {component}: {AGAIN}")
+        if kind == "tokenizer" and not any(any(folder.glob(v)) for v in _VOCABULARIES):
+            raise UserError(f"{self.name} has no vocabulary in its folder {component}: {AGAIN}")
+        if kind == "network" and weights:
+            files = self.weights(component)
+            if not files:
+                raise UserError(
+                    f"{self.name} has no weights in its folder {component} "
+                    f"(no {' or '.join(_WEIGHTS)}): {AGAIN}"
+                )
+            for file in files:
+                if not is_whole(file):
+                    raise UserError(f"{self.name} has no whole {component}/{file.name}: {AGAIN}")
+
+    def weights(self, component: str) -> list[Path]:
+        """The safetensors files that a component's weights lie in, there or not; empty when none is named.
+
+        Raises UserError when the list of a model in several files is damaged.
+        """
+        for name in _WEIGHTS:
+            file = self.path / component / name
+            if file.is_file():
+                return [file]
+            listed = file.with_name(f"{name}.index.json")
+            if listed.is_file():
+                places = _read_json(listed).get("weight_map")
+                if not isinstance(places, dict) or not places:
+                    raise UserError(f"{listed} names no weights: {AGAIN}")
+                # Names of the folder's own files, whatever the list says.
+                return [file.with_name(Path(str(n)).name) for n in sorted(set(places.values()))]
+        return []
 
     def recommended(self) -> dict[str, object]:
         """The model folder's own `motive.json` (frames, height, width), if it has one."""
@@ -71,15 +136,17 @@ def file_digest(file: Path) -> str:
         return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
-def find_model(name: str) -> ModelSource:
+def find_model(name: str, *, weights: bool = True) -> ModelSource:
     """The pipeline that `name` means: a local folder, `tiny-wan` (ships with the package), or a hub id.
+
+    weights: False fetches no weights from the hub, for what only wants to know the model.
 
     Raises UserError when there is no such folder, when the hub cannot be asked, or when what is found
     is no diffusers pipeline.
     """
     path = ASSETS / "tiny-wan" if name == "tiny-wan" else Path(name).expanduser()
     if not path.exists():
-        path = _download(name)
+        path = _download(name, weights)
     index = path / "model_index.json"
     if not index.is_file():
         raise UserError(
@@ -89,7 +156,7 @@ def find_model(name: str) -> ModelSource:
     return ModelSource(name, path.resolve(), _read_json(index))
 
 
-def _download(name: str) -> Path:
+def _download(name: str, weights: bool) -> Path:
     looks_local = name.startswith((".", "/", "~")) or name.count("/") != 1 or os.sep * 2 in name
     if looks_local:
         raise UserError(f"there is no model folder {name}: give a folder or a hub id (owner/name)")
@@ -97,7 +164,9 @@ def _download(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=list(_WEIGHTS)))
+        return Path(
+            snapshot_download(name, allow_patterns=list(_DOWNLOADED if weights else _DESCRIPTIONS))
+        )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
@@ -106,13 +175,25 @@ def _download(name: str) -> Path:
         ) from None
 
 
+def is_whole(file: Path) -> bool:
+    """Whether a safetensors file has all the bytes that its header speaks of."""
+    try:
+        with file.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            if length > _LONGEST_HEADER:
+                return False
+            header = json.loads(stream.read(length))
+            ends = [entry["data_offsets"][1] for n, entry in header.items() if n != "__metadata__"]
+            return file.stat().st_size >= 8 + length + max(ends, default=0)
+    except (OSError, ValueError, struct.error, AttributeError, LookupError, TypeError):
+        return False
+
+
 def _read_json(file: Path) -> dict[str, object]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"{file} cannot be read as JSON ({error}): download the model again"
-        ) from None
+        raise UserError(f"{file} cannot be read as JSON ({error}): {AGAIN}") from None
     if not isinstance(content, dict):
-        raise UserError(f"{file} holds no JSON object: download the model again")
+        raise UserError(f"{file} holds no JSON object: {AGAIN}")
     return content

@@ -1,189 +1,217 @@
-"""Wan 2.1 text-to-video (`WanPipeline` with one transformer).
+"""Wan text-to-video (`WanPipeline`): Wan 2.1, and Wan 2.2 with expanded timesteps or two experts.
 
-Flow matching: z = (1 − σ) h + σ ε with σ = t / 1000, target ε − h, and the transformer sees t itself.
-Latents are (z − mean) / std by the VAE's own configuration. Latent frame 0 is pixel frame 0, latent
-frame k covers pixel frames 4k − 3 … 4k.
+Flow matching; the transformer sees the timestep itself. Latents are (z − mean) / std by the VAE's own
+configuration. Latent frame 0 is pixel frame 0, latent frame k covers pixel frames 4k − 3 … 4k.
+
+Wan 2.2 TI2V-5B (`expand_timesteps`) is told the timestep once for each token. Wan 2.2 A14B has two
+networks (`boundary_ratio`): `transformer` from the boundary timestep on, `transformer_2` below. The
+timestep decides which one is differentiated, and features of one never meet those of the other.
 """
 
-import gc
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-import torch
-from diffusers import AutoencoderKLWan, WanPipeline, WanTransformer3DModel
-from safetensors import SafetensorError
-from transformers import AutoTokenizer, UMT5EncoderModel
-from transformers.utils import logging as transformers_logging
-
-from motive.backbones.base import Backbone
+from motive.backbones.diffusers_backbone import DiffusersBackbone
+from motive.backbones.flow import TRAIN_STEPS, FlowBackbone
+from motive.backbones.frames import causal_frame_map, causal_sampler, patch_size
+from motive.backbones.latents import standardised
 from motive.backbones.source import ModelSource
 from motive.clips.sampling import FrameSampler
-from motive.errors import ClipError, UserError
+from motive.errors import UserError
 
-TRAIN_STEPS = 1000
+# torch and diffusers are imported where they are used: it takes them seconds, and a run that has
+# everything already asks only for what the configurations say.
+if TYPE_CHECKING:
+    import torch
 
 
-class WanBackbone(Backbone):
+class WanBackbone(FlowBackbone, DiffusersBackbone):
     family = "wan"
-    pipeline_classes = ("WanPipeline",)
+    title = "Wan"
+    pipeline_classes: ClassVar[tuple[str, ...]] = ("WanPipeline",)
+    denoiser = "transformer"
+    denoiser_class = "WanTransformer3DModel"
+    vae_class = "AutoencoderKLWan"
+    components = {  # noqa: RUF012  (declared as a ClassVar in the base class, as the others)
+        "transformer": "network",
+        "transformer_2": "network",
+        "vae": "network",
+        "text_encoder": "network",
+        "tokenizer": "tokenizer",
+        "scheduler": "settings",
+    }
+    optional = frozenset({"transformer", "transformer_2"})
+    published = {  # noqa: RUF012
+        "Wan-AI/Wan2.1-T2V-1.3B-Diffusers": 1_418_996_800,
+        "Wan-AI/Wan2.1-T2V-14B-Diffusers": 14_288_491_584,
+        "Wan-AI/Wan2.2-TI2V-5B-Diffusers": 4_999_787_712,
+        "Wan-AI/Wan2.2-T2V-A14B-Diffusers": 14_288_491_584,  # each of its two experts
+    }
 
-    def __init__(self, source: ModelSource, dtype: torch.dtype, device: torch.device) -> None:
-        super().__init__(source, dtype, device)
-        if source.index.get("expand_timesteps") or source.index.get("boundary_ratio"):
+    def __init__(
+        self,
+        source: ModelSource,
+        dtype: "str | torch.dtype" = "auto",
+        device: "str | torch.device" = "auto",
+        *,
+        text_dtype: str = "auto",
+        threads: int | None = None,
+    ) -> None:
+        super().__init__(source, dtype, device, text_dtype=text_dtype, threads=threads)
+        self._expand_timesteps = bool(source.index.get("expand_timesteps"))
+        self.denoiser = self._expert_at(self.default_timestep())
+
+    # Two experts.
+
+    def require_components(self, *, weights: bool = True) -> None:
+        super().require_components(weights=weights)
+        self.source.require(self.denoiser, "network", weights=weights)
+
+    def settle(self, timesteps: tuple[float, ...]) -> str:
+        experts = {self._expert_at(timestep) for timestep in timesteps}
+        if len(experts) > 1:
             raise UserError(
-                f"{source.name} is a Wan 2.2 pipeline, which has no adapter yet: use a Wan 2.1 one"
+                f"{self.source.name} has one network for timesteps from {self._boundary():g} on and "
+                "another below, whose gradients cannot be compared: use timesteps on one side"
             )
-        self._vae_config = source.config("vae")
-        self._vae: AutoencoderKLWan | None = None
-        self._text: WanPipeline | None = None
+        (expert,) = experts
+        if self._boundary() is not None and not self.source.names(expert):
+            raise UserError(
+                f"{self.source.name} lacks {expert}, its network for timestep {timesteps[0]}: "
+                f"use a timestep on the other side of {self._boundary():g}"
+            )
+        self.denoiser = expert
+        return expert
+
+    def _boundary(self) -> float | None:
+        ratio = self.source.index.get("boundary_ratio")
+        return None if ratio is None else float(str(ratio)) * TRAIN_STEPS
+
+    def _expert_at(self, timestep: float) -> str:
+        boundary = self._boundary()
+        return "transformer" if boundary is None or timestep >= boundary else "transformer_2"
+
+    # What the model is.
 
     def default_sampler(self) -> FrameSampler:
-        advice = {"frames": 81, "height": 480, "width": 832, **self.source.recommended()}
-        return FrameSampler(
-            max_frames=int(str(advice["frames"])),
-            height=int(str(advice["height"])),
-            width=int(str(advice["width"])),
-            length_step=self._temporal_stride(),
-            length_offset=1,
+        return self._sampler(81, 480, 832)
+
+    def _sampler(self, frames: int, height: int, width: int) -> FrameSampler:
+        patch_frames = patch_size(self.source, self.denoiser)[0]
+        stride = self._temporal_stride()
+        return causal_sampler(
+            self.source, frames, height, width, stride=stride, patch_frames=patch_frames
         )
 
-    def default_timestep(self) -> int:
-        """The middle entry of the 1000-step trajectory, shifted by the scheduler's own shift: 751 at 3."""
-        scheduler = self.source.config("scheduler")
-        shift = float(str(scheduler.get("flow_shift") or scheduler.get("shift") or 1.0))
-        middle = (TRAIN_STEPS // 2 + 1) / TRAIN_STEPS
-        return round(TRAIN_STEPS * shift * middle / (1 + (shift - 1) * middle))
+    def size_multiples(self) -> tuple[int, int]:
+        _, height, width = patch_size(self.source, self.denoiser)
+        return self.spatial_stride() * height, self.spatial_stride() * width
 
     def default_prompt_length(self) -> int:
-        longest = self.source.config("tokenizer").get("model_max_length", 512)
-        return int(min(512.0, float(str(longest))))
+        longest = float(self.setting("tokenizer", "model_max_length", 512.0))
+        return int(min(512.0, longest))
 
     def spatial_stride(self) -> int:
-        return int(str(self._vae_config.get("scale_factor_spatial", 8)))
+        return int(self.setting("vae", "scale_factor_spatial", 8))
 
     def _temporal_stride(self) -> int:
-        return int(str(self._vae_config.get("scale_factor_temporal", 4)))
+        return int(self.setting("vae", "scale_factor_temporal", 4))
 
     def frame_map(self, frames: int) -> list[range]:
-        stride = self._temporal_stride()
-        if (frames - 1) % stride:
-            raise ValueError(f"{frames} frames are not 1 + {stride}k: the VAE would drop some")
-        return [range(1)] + [range(k - stride + 1, k + 1) for k in range(stride, frames, stride)]
+        return causal_frame_map(frames, self._temporal_stride())
 
-    def load_vae(self) -> None:
-        # The VAE is small and its errors go straight into the latents: float32 everywhere.
-        vae = _load(AutoencoderKLWan, self.source, "vae", torch.float32)
-        self._vae = vae.to(self.device).eval().requires_grad_(False)
-        mean, std = vae.config.latents_mean, vae.config.latents_std
-        self._mean = torch.tensor(mean, device=self.device).view(1, -1, 1, 1, 1)
-        self._std = torch.tensor(std, device=self.device).view(1, -1, 1, 1, 1)
+    def example_inputs(
+        self, frames: int, height: int, width: int, prompt_length: int
+    ) -> "tuple[torch.Tensor, dict[str, torch.Tensor]]":
+        import torch
 
-    @torch.no_grad()
-    def encode_video(self, frames_fhw3: np.ndarray) -> torch.Tensor:
-        assert self._vae is not None, "load_vae first"
-        stride = self.spatial_stride() * 2  # the transformer's patches are 2 × 2 latent cells
-        if frames_fhw3.shape[1] % stride or frames_fhw3.shape[2] % stride:
-            raise ClipError(f"height and width must be multiples of {stride} pixels")
-        video = torch.from_numpy(np.ascontiguousarray(frames_fhw3)).to(self.device)
-        video = video.permute(3, 0, 1, 2)[None].float() / 127.5 - 1
-        mean = self._vae.encode(video).latent_dist.mode()
-        return ((mean - self._mean) / self._std)[0]
+        stride = self.spatial_stride()
+        channels = int(self.setting("vae", "z_dim", 16))
+        shape = (channels, len(self.frame_map(frames)), height // stride, width // stride)
+        text_width = int(self.setting(self.denoiser, "text_dim", 4096))
+        text = torch.zeros(prompt_length, text_width, device=self.device)
+        return torch.zeros(shape, device=self.device), {"text": text}
+
+    # Encoding.
+
+    def encode_pixels(self, video_bcfhw: "torch.Tensor") -> "dict[str, torch.Tensor]":
+        config = self._vae.config
+        latents_cfhw = self._vae.encode(video_bcfhw).latent_dist.mode()[0]
+        return {"latents": standardised(latents_cfhw, config.latents_mean, config.latents_std)}
 
     def load_text_encoder(self) -> None:
-        encoder = _load(UMT5EncoderModel, self.source, "text_encoder", self.text_dtype())
-        tokenizer = _load(AutoTokenizer, self.source, "tokenizer", None)
+        from diffusers import WanPipeline
+        from transformers import UMT5EncoderModel
+
         # The pipeline's own method cleans, tokenises and encodes, so ours cannot drift from it.
         self._text = WanPipeline(
-            tokenizer=tokenizer,
-            text_encoder=encoder.to(self.device).eval().requires_grad_(False),
+            text_encoder=self.text_model(UMT5EncoderModel),
+            tokenizer=self.tokenizer(),
             vae=None,
             scheduler=None,
         )
 
-    @torch.no_grad()
-    def encode_text(self, caption: str, prompt_length: int) -> torch.Tensor:
+    def encode_text(self, caption: str, prompt_length: int) -> "dict[str, torch.Tensor]":
+        import torch
+
         assert self._text is not None, "load_text_encoder first"
-        padded, _ = self._text.encode_prompt(
-            caption,
-            do_classifier_free_guidance=False,
-            max_sequence_length=prompt_length,
-            device=self.device,
-        )
+        with torch.no_grad():
+            padded, _ = self._text.encode_prompt(
+                caption,
+                do_classifier_free_guidance=False,
+                max_sequence_length=prompt_length,
+                device=self.device,
+            )
         used = padded[0].abs().sum(-1).nonzero()
-        return padded[0, : int(used.max()) + 1].float()
+        return {"text": padded[0, : int(used.max()) + 1].float()}
 
-    def unload(self) -> None:
-        self._vae = self._text = None
-        gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-
-    def load_denoiser(self) -> torch.nn.Module:
-        model = _load(WanTransformer3DModel, self.source, "transformer", self.dtype)
-        return model.to(self.device).eval()
-
-    def add_noise(
-        self, latents_cfhw: torch.Tensor, noise_cfhw: torch.Tensor, timestep: int
-    ) -> torch.Tensor:
-        sigma = timestep / TRAIN_STEPS
-        return (1 - sigma) * latents_cfhw + sigma * noise_cfhw
-
-    def target(
-        self, latents_cfhw: torch.Tensor, noise_cfhw: torch.Tensor, timestep: int
-    ) -> torch.Tensor:
-        return noise_cfhw - latents_cfhw
+    # The training objective.
 
     def predict(
         self,
-        denoiser: torch.nn.Module,
-        noisy_cfhw: torch.Tensor,
-        timestep: int,
-        text_ld: torch.Tensor,
+        denoiser: "torch.nn.Module",
+        noisy_cfhw: "torch.Tensor",
+        timestep: float,
+        conditions: "Mapping[str, torch.Tensor]",
         prompt_length: int,
-    ) -> torch.Tensor:
-        text = torch.nn.functional.pad(text_ld, (0, 0, 0, prompt_length - len(text_ld)))
+    ) -> "torch.Tensor":
+        import torch
+
+        text_ld = conditions["text"]
+        text_ld = torch.nn.functional.pad(text_ld, (0, 0, 0, prompt_length - len(text_ld)))
         output = denoiser(
-            hidden_states=noisy_cfhw[None].to(self.device, self.dtype),
-            timestep=torch.tensor([timestep], device=self.device, dtype=torch.float32),
-            encoder_hidden_states=text[None].to(self.device, self.dtype),
+            hidden_states=self._seen(noisy_cfhw, conditions)[None].to(self.device, self.dtype),
+            timestep=self._timesteps(noisy_cfhw, timestep),
+            encoder_hidden_states=text_ld[None].to(self.device, self.dtype),
+            **self._further_inputs(conditions),
             return_dict=False,
         )[0]
         return output[0].float()
 
+    def _timesteps(self, noisy_cfhw: "torch.Tensor", timestep: float) -> "torch.Tensor":
+        """One timestep for the clip, `(1,)`, or one for each token, `(1, F·h·w)`."""
+        import torch
 
-def _load(cls: Any, source: ModelSource, component: str, dtype: torch.dtype | None) -> Any:
-    """`from_pretrained` of one component, safetensors only, with a user's sentence when it fails.
+        if not self._expand_timesteps:
+            return torch.tensor([timestep], device=self.device, dtype=torch.float32)
+        frames, rows, columns = patch_size(self.source, self.denoiser)
+        share_fhw = self._noise_share(noisy_cfhw)[::frames, ::rows, ::columns]
+        return (share_fhw * timestep).reshape(1, -1)
 
-    dtype: of the weights; None for a component without weights.
-    """
-    again = "download or save the model again"
-    folder = source.path / component
-    if not folder.is_dir():
-        raise UserError(f"{source.name} has no folder {component}: {again}")
-    options: dict[str, object] = {}
-    if dtype is not None:
-        is_diffusers = cls.__module__.startswith("diffusers")
-        options = {"use_safetensors": True, "output_loading_info": True}
-        options["torch_dtype" if is_diffusers else "dtype"] = dtype
-    # Progress is the stage's to show; a second bar for a few weight files only tears it.
-    transformers_logging.disable_progress_bar()
-    try:
-        loaded = cls.from_pretrained(folder, **options)
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"the {component} of {source.name} cannot be loaded ({reason}): {again}"
-        ) from None
-    if dtype is None:
-        return loaded
-    model, info = loaded
-    # Both libraries would go on with random numbers. A weight that shares a loaded one's memory is there.
-    parameters = dict(model.named_parameters(remove_duplicate=False))
-    there = {id(p) for name, p in parameters.items() if name not in info["missing_keys"]}
-    missing = sorted(n for n in info["missing_keys"] if id(parameters.get(n)) not in there)
-    if missing:
-        raise UserError(
-            f"the {component} of {source.name} lacks {len(missing)} of its weights, "
-            f"such as {missing[0]}: {again}"
-        )
-    return model
+    # What image-to-video models do otherwise.
+
+    def _noise_share(self, noisy_cfhw: "torch.Tensor") -> "torch.Tensor":
+        """1 where a latent cell has noise, 0 where it is given, `(F, H, W)`."""
+        import torch
+
+        return torch.ones(noisy_cfhw.shape[1:], device=self.device)
+
+    def _seen(
+        self, noisy_cfhw: "torch.Tensor", conditions: "Mapping[str, torch.Tensor]"
+    ) -> "torch.Tensor":
+        """All channels that the transformer takes."""
+        return noisy_cfhw
+
+    def _further_inputs(self, conditions: "Mapping[str, torch.Tensor]") -> dict[str, Any]:
+        """What the transformer takes beside latents, timestep and text."""
+        return {}

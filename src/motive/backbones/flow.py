@@ -1,0 +1,41 @@
+"""Flow matching as most video models train with it (rectified flow, Liu et al. 2022).
+
+z = (1 − σ) h + σ ε with σ = t / 1000; the velocity dz/dσ = ε − h is predicted.
+"""
+
+from typing import TYPE_CHECKING
+
+from motive.backbones.base import Backbone
+
+if TYPE_CHECKING:
+    import torch
+
+TRAIN_STEPS = 1000
+
+
+class FlowBackbone(Backbone):
+    """A model whose timestep is 1000 times the share of noise."""
+
+    def add_noise(
+        self, latents_cfhw: "torch.Tensor", noise_cfhw: "torch.Tensor", timestep: float
+    ) -> "torch.Tensor":
+        sigma = timestep / TRAIN_STEPS
+        return (1 - sigma) * latents_cfhw + sigma * noise_cfhw
+
+    def target(
+        self, latents_cfhw: "torch.Tensor", noise_cfhw: "torch.Tensor", timestep: float
+    ) -> "torch.Tensor":
+        return noise_cfhw - latents_cfhw
+
+    def default_timestep(self) -> int:
+        """The middle entry of the 1000-step trajectory, shifted by the scheduler's own shift: 751 at 3."""
+        scheduler = self.source.config("scheduler")
+        return shifted_middle(
+            float(str(scheduler.get("flow_shift") or scheduler.get("shift") or 1))
+        )
+
+
+def shifted_middle(shift: float) -> int:
+    """The middle of 1000 timesteps whose σ are shifted: σ' = s σ / (1 + (s − 1) σ)."""
+    middle = (TRAIN_STEPS // 2 + 1) / TRAIN_STEPS
+    return round(TRAIN_STEPS * shift * middle / (1 + (shift - 1) * middle))
