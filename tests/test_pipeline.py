@@ -3,7 +3,13 @@
 import csv
 from pathlib import Path
 
+import pytest
+
+import motive
 from motive import Run
+from motive.errors import ClipError
+from motive.motion.track import TrackStage
+from motive.runs.tables import Row
 
 
 def test_curate_accounts_for_every_file(small_wan: Path, zoo: Path, tmp_path: Path) -> None:
@@ -35,3 +41,92 @@ def test_what_failed_is_tried_again_only_when_asked(
     run.forget_failures()
     run.track()
     assert clip_id in run.motion()
+
+
+@pytest.fixture
+def two_clips(small_wan: Path, zoo: Path, tmp_path: Path) -> Run:
+    """A run of two clips and one query, ingested."""
+    for folder, names in (("clips", ("000000", "000001")), ("queries", ("000002",))):
+        (tmp_path / folder).mkdir()
+        for name in names:
+            content = (zoo / "clips" / f"{name}.mp4").read_bytes()
+            (tmp_path / folder / f"{name}.mp4").write_bytes(content)
+            (tmp_path / folder / f"{name}.txt").write_text(f"caption of {name}")
+    run = Run.create(
+        tmp_path / "run",
+        clips=str(tmp_path / "clips"),
+        queries=str(tmp_path / "queries"),
+        model=str(small_wan),
+    )
+    run.ingest()
+    return run
+
+
+def test_a_clip_that_cannot_be_tracked_is_not_encoded(
+    two_clips: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, (lost, *others) = two_clips, two_clips.members
+    process = TrackStage.process
+
+    def losing(self: TrackStage, row: Row) -> Row:
+        if row["key"] == lost.clip_id:
+            raise ClipError("nothing to follow")
+        return process(self, row)
+
+    monkeypatch.setattr(TrackStage, "process", losing)
+    run.curate()
+    plan, store = run.plan, run.store
+    assert store.done(plan.encode_stage) == {m.clip_id for m in others}
+    assert store.done(plan.text_stage) == {m.caption_id for m in others}
+    assert run.failures() == [(lost.file_name, "track", "nothing to follow")]
+    assert [row["file_name"] for row in run.selection()] == ["000001.mp4"]
+    # Tried again and followed, it is encoded as any other.
+    monkeypatch.undo()
+    run.forget_failures()
+    run.curate()
+    assert run.failures() == []
+    assert len(run.selection()) == 2
+    assert lost.clip_id in store.done(plan.encode_stage)
+
+
+def test_a_file_put_back_is_tried_again_even_if_a_kill_came_between(
+    two_clips: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, member = two_clips, two_clips.members[0]
+    file = Path(member.path)
+    content = file.read_bytes()
+    file.write_bytes(b"something else")
+    run.track()
+    assert run.store.failed(run.plan.track_stage).keys() == {member.clip_id}
+    file.write_bytes(content)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    # The file's row is committed, and then the process is no more.
+    with monkeypatch.context() as patch:
+        patch.setattr("motive.runs.members.settle", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run.ingest()
+    again = Run.open(run.path)
+    assert again.store.failed(again.plan.track_stage).keys() == {member.clip_id}
+    again.ingest()
+    assert again.store.failed(again.plan.track_stage) == {}
+    again.track()
+    assert member.clip_id in again.motion()
+
+
+def test_a_run_keeps_the_precision_that_auto_was(two_clips: Run) -> None:
+    """On another machine `auto` may mean another dtype: the features would be of another objective."""
+    record = two_clips.path / "run.yaml"
+    text = record.read_text()
+    assert text.count("dtype: float32") == 2
+    record.write_text(text.replace("dtype: float32", "dtype: bfloat16"))
+    run = Run.open(two_clips.path)
+    assert run.objective.dtype == run.objective.text_dtype == "bfloat16"
+    assert str(run.plan.backbone.dtype) == str(run.plan.backbone.text_dtype()) == "torch.bfloat16"
+    assert two_clips.objective.dtype == "float32"
+
+
+def test_the_package_says_that_it_is_typed() -> None:
+    assert (Path(motive.__file__).parent / "py.typed").is_file()

@@ -26,6 +26,25 @@ zoo_app = typer.Typer(
 )
 app.add_typer(zoo_app, name="zoo")
 
+
+# No docstring: the help above is the program's.
+@app.callback()
+def _program(
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE.PY:CLASS",
+            envvar="MOTIVE_ADAPTER",
+            help="Take this file's adapter for a video model of your own (docs/adapters.md).",
+        ),
+    ] = None,
+) -> None:
+    for where in adapter or []:
+        from motive.backbones.private import use_adapter
+
+        use_adapter(where)
+
+
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The run directory.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 
@@ -47,7 +66,7 @@ def curate(
     min_speed: Annotated[
         float | None, typer.Option(help="Select no clip with a lower mean speed, px per frame.")
     ] = None,
-    tracker: Annotated[str, typer.Option(help="Motion tracker: dis or alltracker.")] = "dis",
+    tracker: Annotated[str, typer.Option(help="Motion tracker: dis, alltracker or raft.")] = "dis",
     tracker_checkpoint: Annotated[
         str | None, typer.Option(help="The tracker's weights: a file or a hub id.")
     ] = None,
@@ -64,8 +83,31 @@ def curate(
         float, typer.Option(help="Pixels; a clip that moves no more than this is static.")
     ] = 0.1,
     dim: Annotated[int, typer.Option(help="Length of a gradient feature.")] = 512,
-    projection: Annotated[str, typer.Option(help="fastfood or identity.")] = "fastfood",
+    projection: Annotated[
+        str, typer.Option(help="fastfood, countsketch, rademacher, factored or identity.")
+    ] = "fastfood",
     timestep: Annotated[str, typer.Option(help="auto, or 1..1000; several with commas.")] = "auto",
+    trainer: Annotated[
+        str,
+        typer.Option(help="Whose loss: paper, diffsynth, musubi, finetrainers or diffusion-pipe."),
+    ] = "paper",
+    draws: Annotated[int, typer.Option(help="Timesteps of a trainer that are averaged.")] = 1,
+    shift: Annotated[
+        float | None, typer.Option(help="Of a trainer's timesteps; else the trainer's own.")
+    ] = None,
+    timestep_range: Annotated[
+        str | None, typer.Option(help="FROM,TO: the part of a trainer's timesteps that counts.")
+    ] = None,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(help="A fine-tuned transformer for the model's: safetensors or a folder."),
+    ] = None,
+    lora: Annotated[
+        str | None, typer.Option(help="A LoRA over the model: safetensors or a folder.")
+    ] = None,
+    train: Annotated[
+        str, typer.Option(help="Gradients of the base's weights, or of the LoRA's: base or lora.")
+    ] = "base",
     parameters: Annotated[str, typer.Option(help="Name pattern of the trained parameters.")] = "*",
     seed: Annotated[int, typer.Option(help="Of the shared noise and the projection.")] = 0,
     frames: Annotated[int | None, typer.Option(help="At most so many frames of a clip.")] = None,
@@ -110,9 +152,16 @@ def curate(
         "motion.mask_trusted": trusted,
         "motion.static_below": static_below,
         "gradients.timestep": _timestep(timestep),
+        "gradients.trainer": trainer,
+        "gradients.draws": draws,
+        "gradients.shift": shift,
+        "gradients.timestep_range": _range(timestep_range),
         "gradients.parameters": parameters,
         "gradients.projection": projection,
         "gradients.dim": dim,
+        "finetuned.checkpoint": checkpoint,
+        "finetuned.lora": lora,
+        "finetuned.train": train,
         "selection.fraction": fraction,
         "selection.percentile": percentile,
         "selection.max_camera_share": max_camera_share,
@@ -205,6 +254,68 @@ def info(
 
 
 @app.command()
+def doctor(
+    model: Annotated[str, typer.Argument(help="A diffusers folder, a hub id, or tiny-wan.")],
+    frames: Annotated[
+        int | None, typer.Option(help="Of a clip; else what the model is for.")
+    ] = None,
+    size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH in pixels.")] = None,
+    timestep: Annotated[str, typer.Option(help="auto, or 1..1000; several with commas.")] = "auto",
+    parameters: Annotated[str, typer.Option(help="Name pattern of the trained parameters.")] = "*",
+    projection: Annotated[str, typer.Option(help="As of curate.")] = "fastfood",
+    dim: Annotated[int, typer.Option(help="Length of a gradient feature.")] = 512,
+    clips: Annotated[int, typer.Option(help="To project the hours for.")] = 1000,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="CPU threads of the model.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """What attribution with a model costs here, before any of it is paid; needs no weights."""
+    height, width = _size(size)
+    from motive.doctor import examine
+    from motive.runs.config import make_config
+
+    settings = {
+        "clips": "",
+        "queries": "",
+        "model": model,
+        "sampling.frames": frames,
+        "sampling.height": height,
+        "sampling.width": width,
+        "gradients.timestep": _timestep(timestep),
+        "gradients.parameters": parameters,
+        "gradients.projection": projection,
+        "gradients.dim": dim,
+        "compute.device": device,
+        "compute.dtype": dtype,
+        "compute.threads": threads,
+    }
+    found = examine(make_config(settings), clips=clips)
+    if as_json:
+        print(json.dumps(found.as_json(), indent=1))
+    else:
+        from motive.doctor.text import print_diagnosis
+
+        print_diagnosis(found)
+
+
+@app.command()
+def backbones(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """The video models that have an adapter, what was tested of them, and their memory."""
+    from motive.backbones.catalog import catalog
+
+    families = catalog()
+    if as_json:
+        print(json.dumps(families, indent=1, ensure_ascii=False))
+    else:
+        from motive.terminal import print_backbones
+
+        print_backbones(families)
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Where to write the demo.")],
     seeds: Annotated[int, typer.Option(help="Independent corpora for the intervals.")] = 3,
@@ -280,6 +391,18 @@ def _timestep(text: str) -> str | int | tuple[int, ...]:
             f"the timestep '{text}' is wrong: use auto or numbers from 1 to 1000"
         ) from None
     return values if len(values) > 1 else values[0]
+
+
+def _range(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        first, last = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(
+            f"the timestep range '{text}' is wrong: write FROM,TO, as in 875,1000"
+        ) from None
+    return first, last
 
 
 def main(arguments: list[str] | None = None) -> None:

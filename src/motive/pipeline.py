@@ -10,45 +10,59 @@ between them; what a stage does lives in its room.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
+import pyarrow as pa
 
-from motive import __version__
-from motive.backbones.encode import caption_id
-from motive.clips.decoding import decode_clip
-from motive.clips.formats import read_dataset
-from motive.clips.ingest import file_key
 from motive.clips.sampling import FrameSampler
-from motive.errors import ClipError, UserError
+from motive.errors import UserError
 from motive.gradients.objective import Objective, require_same
 from motive.influence.features import Features
+from motive.influence.scores import Scores, score_table
 from motive.plan import Plan
+from motive.preflight import require_readable_datasets, require_sound_settings
+from motive.record import NAME as RECORD
+from motive.record import Record, read_record, record_text, with_absolute_paths
+from motive.rows import (
+    caption_rows,
+    clip_rows,
+    dataset_entries,
+    file_rows,
+    followed,
+    gradient_rows,
+    ready_for_gradients,
+)
 from motive.runs import members as membership
-from motive.runs.config import RunConfig, make_config, read_yaml, refuse_changes
+from motive.runs.config import RunConfig, make_config, refuse_changes
 from motive.runs.members import Member, Role
 from motive.runs.progress import Progress
-from motive.runs.provenance import now, revision, versions, write_atomically
-from motive.runs.stage import Stage
+from motive.runs.provenance import write_atomically
 from motive.runs.store import Store
 from motive.runs.tables import Row, Table
 
 OUTPUTS = {"scores.parquet": "score", "selection.csv": "select", "report.html": "report"}
-_JOIN = 16  # clips whose rows are read from the tables at once
 
 
 class Run:
-    """A run directory. `Run.create` makes or takes up one, `Run.open` opens one that exists."""
+    """A run directory. `Run.create` makes or takes up one, `Run.open` opens one that exists.
 
-    def __init__(self, path: Path, config: RunConfig, progress: Progress | None = None) -> None:
+    record: what its run.yaml said of it; None for a run that is not written yet.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        config: RunConfig,
+        progress: Progress | None = None,
+        record: Record | None = None,
+    ) -> None:
         self.path, self.config = path, config
         self.progress = progress or Progress(quiet=True)
-        self.plan, self.store = Plan(path, config), Store(path)
+        self.plan = Plan(path, config, record.dtypes if record else None)
+        self.store = Store(path)
 
     # Making and opening.
 
@@ -59,8 +73,9 @@ class Run:
         settings: of `RunConfig`; nested ones with two underscores (`selection__fraction=0.2`) or as
             dictionaries.
 
-        Nothing is written unless the settings make sense: the datasets can be read, at least one
-        query decodes, the model is one that we know and the directory can be written.
+        Nothing is written unless the settings make sense: the model is whole and one that we know, it
+        takes the size, it has parameters of that name, they can be projected like that, the datasets can
+        be read, at least one query decodes, and the directory can be written.
 
         Raises UserError otherwise, or when `out` holds a run with other settings.
         """
@@ -70,17 +85,21 @@ class Run:
     @staticmethod
     def create_from(config: RunConfig, out: Path, progress: Progress | None = None) -> "Run":
         """As `create`, from a whole configuration."""
-        config = _with_absolute_paths(config)
-        record = out / "run.yaml"
-        if record.exists():
-            refuse_changes(_recorded_config(record), config, out)
+        config = with_absolute_paths(config)
+        file, record = out / RECORD, None
+        if file.exists():
+            record = read_record(file)
+            refuse_changes(record.config, config, out)
         elif out.exists() and not out.is_dir():
             raise UserError(f"{out} is a file: choose another --out")
-        run = Run(out, config, progress)
-        run._check_before_writing()
+        run = Run(out, config, progress, record)
+        require_sound_settings(run.plan, record)
+        if not run.store.members.exists():
+            require_readable_datasets(run.plan, run._media)
         try:
             out.mkdir(parents=True, exist_ok=True)
-            write_atomically(record, run._record(record))
+            write_atomically(file, record_text(run.plan, record))
+            run.plan.keep_digests()
         except OSError as error:
             raise UserError(
                 f"{out} cannot be written ({error.strerror}): choose another --out"
@@ -93,44 +112,11 @@ class Run:
 
         Raises UserError when there is none.
         """
-        record = Path(path) / "run.yaml"
-        if not record.is_file():
+        file = Path(path) / RECORD
+        if not file.is_file():
             raise UserError(f"{path} holds no run (no run.yaml): make one with motive curate")
-        return Run(Path(path), _recorded_config(record), progress)
-
-    def _check_before_writing(self) -> None:
-        self.plan.backbone.frame_map(self.plan.sampler.usable_length(self.plan.sampler.max_frames))
-        self.plan.timesteps  # noqa: B018  (refuses wrong ones)
-        from motive.gradients.projection import make_projection
-
-        wanted = self.config.gradients
-        make_projection(wanted.projection, wanted.dim, 0, {"any": (2**24,)})
-        self.plan.track_stage.fingerprint()  # finds the tracker's weights
-        if not self.store.members.exists():
-            # Queries first: reading a dataset of tar files unpacks it, and clips are many.
-            _one_must_decode(self._entries("query"), self.plan.sampler)
-            self._entries("clip")
-
-    def _record(self, path: Path) -> str:
-        """The resolved configuration, with everything that the numbers depend on."""
-        old = read_yaml(path) if path.exists() else {}
-        content = {
-            "motive": __version__,
-            "revision": revision(),
-            "created": old.get("created", now()),
-            "versions": versions(),
-            "model": {
-                "name": self.config.model,
-                "path": str(self.plan.source.path),
-                "pipeline": self.plan.source.pipeline_class,
-                "family": self.plan.backbone.family,
-                "fingerprint": self.plan.model_fingerprint,
-            },
-            "objective_id": self.plan.objective.id,
-            "objective": json.loads(self.plan.objective.to_json()),
-            "config": self.config.model_dump(mode="json"),
-        }
-        return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+        record = read_record(file)
+        return Run(Path(path), record.config, progress, record)
 
     @property
     def sampler(self) -> FrameSampler:
@@ -144,13 +130,15 @@ class Run:
 
     # The stages.
 
-    def curate(self) -> None:
-        """All stages in order; what is up to date is left as it is."""
+    def curate(self, *, report: bool = True) -> None:
+        """All stages in order, the last one if `report`; what is up to date is left as it is."""
         for stage in ("ingest", "track", "encode", "gradients"):
             getattr(self, stage)()
         # What the outputs depend on is settled by now, and so is what they were made from.
         stamp, made_from = self._stamp(), self._stamps()
         for output, stage in OUTPUTS.items():
+            if stage == "report" and not report:
+                continue
             if made_from.get(stage) != stamp or not (self.path / output).is_file():
                 getattr(self, stage)()
 
@@ -164,14 +152,11 @@ class Run:
 
         Raises UserError when no clip or no query can be used.
         """
-        entries = self._entries("clip") + self._entries("query")
-        rows = {
-            e.file: {"key": e.file, "path": e.path, "file_name": e.file_name}
-            for e in entries
-            if e.usable
-        }
+        entries = [
+            e for r in ("clip", "query") for e in dataset_entries(self.config, r, self._media)
+        ]
         stage = self.plan.ingest_stage
-        fresh = set(self.store.work(stage, rows, self.progress))
+        self.store.work(stage, file_rows(entries), self.progress)
         found = {r["key"]: r for r in self.store.results(stage).rows(stage.fingerprint())}
         settled = membership.settle(entries, found, self.store.failed(stage))
         for role, name in (("clip", "clips"), ("query", "queries")):
@@ -182,8 +167,11 @@ class Run:
                     f"none of the {len(mine)} {name} can be used ({first.file_name}: {first.reason}): "
                     f"give --{name} with videos that play"
                 )
-        # A file that was put back in its place deserves another try at the stages it failed in.
-        self.store.failures.drop([m.clip_id for m in settled if m.file in fresh and m.usable])
+        # A file that was put back in its place deserves another try at the stages it failed in. What is
+        # new is told from the members as they were, so that a kill before they are saved forgets nothing.
+        before = {(m.clip_id, m.file) for m in membership.load(self.store.members)}
+        fresh = [m.clip_id for m in settled if m.usable and (m.clip_id, m.file) not in before]
+        self.store.failures.drop(fresh)
         membership.save(self.store.members, settled)
         self.__dict__.pop("members", None)
 
@@ -191,7 +179,8 @@ class Run:
         """Follow the motion of every clip and query; `motion.csv` has the clips' statistics."""
         from motive.results import write_motion
 
-        self.store.work(self.plan.track_stage, self._clip_rows(), self.progress)
+        usable = [m for m in self.members if m.usable]
+        self.store.work(self.plan.track_stage, clip_rows(usable), self.progress)
         write_motion(self)
 
     def score_motion(self) -> None:
@@ -203,41 +192,46 @@ class Run:
         write_failures(self)
 
     def encode(self) -> None:
-        """Latents of every clip and embeddings of every caption."""
-        self.store.work(self.plan.encode_stage, self._clip_rows(), self.progress)
-        captions = {m.caption_id: m.caption for m in self.members if m.usable}
-        rows = {k: {"key": k, "caption": c, "file_name": c} for k, c in captions.items()}
-        self.store.work(self.plan.text_stage, rows, self.progress)
+        """Latents of every clip and embeddings of every caption, but of clips that failed before."""
+        members = followed(self.members, self.plan, self.store)
+        self.store.work(self.plan.encode_stage, clip_rows(members), self.progress)
+        self.store.work(self.plan.text_stage, caption_rows(members), self.progress)
 
     def gradients(self, objective: Objective | None = None) -> None:
         """Gradient features of every clip and query, under the run's objective or another.
 
         Another objective's features lie beside the run's own and never mix with them.
         """
-        from motive.gradients.stage import GradientStage
-
         objective = objective or self.plan.objective
         self.store.save_objective(objective.id, objective.to_json())
-        stage = GradientStage(self.plan.backbone, objective)
-        ready = self._ready_for_gradients()
-        wanted = {m.feature_key: m for m in self.members if m.usable and ready(m)}
-        self.store.work(stage, wanted, self.progress, self._join)
+        wanted = ready_for_gradients(self.members, self.plan, self.store)
+        failed = {row["key"] for row in self.store.failures.rows(objective.id)}
+        if wanted.keys() <= self._feature_table(objective).keys(objective.id) | failed:
+            return
+        from motive.gradients.stage import GradientStage
+
+        stage = GradientStage(
+            self.plan.backbone, objective, self.config.compute.batch, self.plan.finetuned
+        )
+        self.store.work(
+            stage, wanted, self.progress, lambda todo: gradient_rows(todo, self.plan, self.store)
+        )
 
     def score(self) -> None:
         """`scores.parquet`: the influence of every clip on every query."""
         from motive.results import write_scores
 
-        with self.store.log.measure("score") as counts:
-            counts["done"] = write_scores(self)
+        with self.store.log.measure("score") as measured:
+            measured.done = write_scores(self)
         self._set_stamp("score")
 
     def select(self) -> None:
         """`selection.csv`, all clips best first, and `failures.csv`."""
         from motive.results import write_failures, write_selection
 
-        with self.store.log.measure("select") as counts:
-            counts["done"] = write_selection(self)
-            counts["failed"] = write_failures(self)
+        with self.store.log.measure("select") as measured:
+            measured.done = write_selection(self)
+            measured.failed = write_failures(self)
         self._set_stamp("select")
 
     def report(self) -> None:
@@ -288,18 +282,11 @@ class Run:
         Raises UserError when there is none, naming the differing fields if another objective has some.
         """
         objective = objective or self.plan.objective
-        wanted = list(self.usable(role).values())
+        have = self.featured(role, objective)
+        keys = {m.feature_key for m in have}
         columns = ["key", "feature", "norm", "static"]
-        keys = {m.feature_key for m in wanted}
-        rows = self._feature_table().rows(objective.id, columns=columns)
+        rows = self._feature_table(objective).rows(objective.id, columns=columns)
         found = {r["key"]: r for r in rows if r["key"] in keys}
-        have = [m for m in wanted if m.feature_key in found]
-        missing = [m for m in wanted if m.feature_key not in found]
-        failed = self._failures_by_key(objective)
-        if any(m.feature_key not in failed and m.clip_id not in failed for m in missing):
-            self._explain_missing(objective, len(missing), role)
-        if not have:
-            raise UserError(f"no {role} has a gradient feature: see failures.csv in {self.path}")
         mine = [found[m.feature_key] for m in have]
         return Features(
             objective,
@@ -309,10 +296,42 @@ class Run:
             np.array([r["static"] for r in mine], bool),
         )
 
+    def featured(self, role: Role, objective: Objective | None = None) -> list[Member]:
+        """The clips or the queries that have a feature, in dataset order.
+
+        Raises UserError as `features` does.
+        """
+        objective = objective or self.plan.objective
+        wanted = list(self.usable(role).values())
+        keys = self._feature_table(objective).keys(objective.id)
+        have = [m for m in wanted if m.feature_key in keys]
+        missing = [m for m in wanted if m.feature_key not in keys]
+        failed = self._failures_by_key(objective)
+        if any(m.feature_key not in failed and m.clip_id not in failed for m in missing):
+            self._explain_missing(objective, len(missing), role)
+        if not have:
+            raise UserError(f"no {role} has a gradient feature: see failures.csv in {self.path}")
+        return have
+
+    def score_features(self, queries: Features) -> Scores:
+        """Scores of these queries with every clip that has a feature, by feature key; to be closed.
+
+        Raises UserError when the queries' objective is another than the run's, naming the field.
+        """
+        require_same(self.objective, queries.objective, mine_is="the clips", other_is="the queries")
+        return score_table(
+            self._feature_table(self.objective),
+            self.objective.id,
+            queries.features_nd,
+            folder=self.path,
+            threads=self.config.compute.threads,
+        )
+
     def failures(self) -> list[tuple[str, str, str]]:
         """`(file_name, stage, reason)` of every file that is not ranked, or not used as a query."""
-        by_key = self._failures_by_key(self.plan.objective)
-        features = self._feature_table().rows(self.plan.objective.id, columns=["key", "static"])
+        objective = self.plan.objective
+        by_key = self._failures_by_key(objective)
+        features = self._feature_table(objective).rows(objective.id, columns=["key", "static"])
         static = {row["key"] for row in features if row["static"]}
         listed: dict[tuple[str, str], tuple[str, str, str]] = {}
         for member in self.members:
@@ -358,92 +377,16 @@ class Run:
 
         return describe(self)
 
-    # Carrying rows.
+    # What is there.
 
-    def _entries(self, role: Role) -> list[Member]:
-        """What a dataset names, before ingest."""
-        config = self.config
-        source = config.clips if role == "clip" else config.queries
-        root = Path(config.media_root) if config.media_root else None
-        dataset = read_dataset(Path(source), media_root=root, extract_to=self.path / "media" / role)
-        entries = [
-            Member(
-                role=role,
-                file_name=r.file_name,
-                path=str(r.path),
-                file=file_key(r.path),
-                caption=r.caption,
-                caption_id=caption_id(r.caption),
-                extra=json.dumps(r.extra, default=str, ensure_ascii=False),
-            )
-            for r in dataset.records
-        ]
-        named = {e.file_name for e in entries}
-        for problem in dataset.problems:
-            if problem.file_name not in named:
-                entries.append(
-                    Member(role, problem.file_name, "", "", "", "", "{}", reason=problem.reason)
-                )
-        return entries
+    @property
+    def _media(self) -> Path:
+        """Where datasets of tar files are unpacked."""
+        return self.path / "media"
 
-    def _clip_rows(self) -> dict[str, Row]:
-        return {
-            m.clip_id: {"key": m.clip_id, "file": m.file, "path": m.path, "file_name": m.file_name}
-            for m in reversed(self.members)
-            if m.usable
-        }
-
-    def _join(self, members: Iterable[Member]) -> Iterator[Row]:
-        """Rows of the gradient stage: each clip with its motion, latents and caption."""
-        plan, waiting = self.plan, iter(members)
-
-        def rows_of(stage: Stage, keys: list[str]) -> dict[str, Row]:
-            return self.store.results(stage).lookup(keys, stage.fingerprint())
-
-        while batch := list(islice(waiting, _JOIN)):
-            clip_ids = [m.clip_id for m in batch]
-            motion = rows_of(plan.track_stage, clip_ids)
-            latents = rows_of(plan.encode_stage, clip_ids)
-            texts = rows_of(plan.text_stage, [m.caption_id for m in batch])
-            for member in batch:
-                yield {
-                    "key": member.feature_key,
-                    "file_name": member.file_name,
-                    "clip_id": member.clip_id,
-                    "caption_id": member.caption_id,
-                    "frames": member.frames,
-                    "motion": motion[member.clip_id],
-                    "video": latents[member.clip_id],
-                    "text": texts[member.caption_id],
-                }
-
-    def _ready_for_gradients(self) -> Callable[[Member], bool]:
-        """Whether a member came through tracking and encoding; it may have failed there.
-
-        Raises UserError when one of those stages was not run.
-        """
-        plan, usable = self.plan, [m for m in self.members if m.usable]
-        tracked, encoded, read = (
-            self.store.done(stage)
-            for stage in (plan.track_stage, plan.encode_stage, plan.text_stage)
-        )
-        clip_ids, captions = {m.clip_id for m in usable}, {m.caption_id for m in usable}
-        for stage, command, missing in (
-            (plan.track_stage, "track", clip_ids - tracked),
-            (plan.encode_stage, "encode", clip_ids - encoded),
-            (plan.text_stage, "encode", captions - read),
-        ):
-            if missing := missing - self.store.failed(stage).keys():
-                raise UserError(
-                    f"{len(missing)} clips are not through the {stage.name} stage yet: "
-                    f"run motive {command} {self.path}"
-                )
-        return lambda m: m.clip_id in tracked and m.clip_id in encoded and m.caption_id in read
-
-    def _feature_table(self) -> Table:
-        from motive.gradients.stage import GradientStage
-
-        return self.store.table(GradientStage.table, GradientStage.schema)
+    def _feature_table(self, objective: Objective) -> Table:
+        # To read, no columns need be named; the stage that knows them takes torch to import.
+        return self.store.table(objective.feature_table, pa.schema([]))
 
     def _failures_by_key(self, objective: Objective) -> dict[str, tuple[str, str]]:
         made_by = {
@@ -468,50 +411,3 @@ class Run:
         raise UserError(
             f"{missing} {noun} have no gradient feature yet: run motive gradients {self.path}"
         )
-
-
-def _recorded_config(record: Path) -> RunConfig:
-    """What a run.yaml says of its run."""
-    content = read_yaml(record).get("config")
-    if not isinstance(content, dict):
-        raise UserError(f"{record} has no config section: give a run.yaml that motive wrote")
-    return make_config(content)
-
-
-def _with_absolute_paths(config: RunConfig) -> RunConfig:
-    """So that a run can be replayed from anywhere."""
-
-    def absolute(path: str | None) -> str | None:
-        return None if path is None else str(Path(path).expanduser().absolute())
-
-    def absolute_if_there(name: str) -> str:
-        place = Path(name).expanduser()
-        return str(place.absolute()) if place.exists() else name
-
-    motion = config.motion
-    if motion.checkpoint is not None:
-        motion = motion.model_copy(update={"checkpoint": absolute_if_there(motion.checkpoint)})
-    return config.model_copy(
-        update={
-            "clips": absolute(config.clips),
-            "queries": absolute(config.queries),
-            "media_root": absolute(config.media_root),
-            "model": absolute_if_there(config.model),
-            "motion": motion,
-        }
-    )
-
-
-def _one_must_decode(queries: list[Member], sampler: FrameSampler) -> None:
-    reason = "the dataset names none"
-    for query in queries:
-        try:
-            if query.usable:
-                decode_clip(Path(query.path), sampler)
-                return
-            reason = f"{query.file_name}: {query.reason}"
-        except (ClipError, OSError) as error:
-            reason = f"{query.file_name}: {error}"
-    raise UserError(
-        f"none of the {len(queries)} queries can be used ({reason}): give --queries with videos that play"
-    )

@@ -55,6 +55,27 @@ def print_result(run: "Run") -> None:
     console.print(f"report: {run.path / 'report.html'}", soft_wrap=True, highlight=False)
 
 
+def print_backbones(families: list[dict[str, Any]]) -> None:
+    """The families with their pipeline classes, their published models, and what was tested."""
+    console = Console()
+
+    def say(line: str) -> None:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+    width = max(len(model["model"]) for family in families for model in family["models"])
+    for family in families:
+        say(f"{family['family']} ({', '.join(family['pipeline_classes'])})")
+        for model in family["models"]:
+            memory = ", ".join(
+                f"{size / 1e9:5.1f} GB in {dtype}" for dtype, size in model["weight_bytes"].items()
+            )
+            say(f"  {model['model']:{width}} {model['parameters'] / 1e9:6.2f} B   {memory}")
+    say("Parameters and their memory are those of the network whose gradients are taken.")
+    for tested in dict.fromkeys(family["tested"] for family in families):
+        whose = ", ".join(f["family"] for f in families if f["tested"] == tested)
+        console.print(f"\n{whose}: {tested}", highlight=False, markup=False)
+
+
 def print_motion(run: "Run") -> None:
     """The clips with the most object motion, and where the rest is."""
     console = Console()

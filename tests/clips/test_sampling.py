@@ -173,3 +173,14 @@ def test_a_clip_id_is_content_and_sampler() -> None:
     assert len(set(ids)) == 4
     assert all(len(i) == 20 and int(i, 16) >= 0 for i in ids)
     assert clip_id("aa", FrameSampler(max_frames=81, height=64, width=64)) == ids[0]
+
+
+def test_a_sampler_in_words() -> None:
+    wan = FrameSampler(max_frames=81, height=480, width=832, length_step=4)
+    assert wan.in_words() == (
+        "the first 81 frames at most (4k + 1), at the file's own rate, cropped to 480 × 832"
+    )
+    spread = FrameSampler(max_frames=16, height=64, width=32, fps=7.5, mode="spread", fit="stretch")
+    assert spread.in_words() == (
+        "over the whole file, 16 frames at most, at 7.5 per second, stretched to 64 × 32"
+    )

@@ -15,6 +15,7 @@ import torch
 
 from motive.backbones import load_backbone
 from motive.backbones.base import Backbone
+from motive.backbones.encode import as_row
 from motive.backbones.source import find_model
 from motive.clips.decoding import DecodedClip
 from motive.gradients.objective import Objective
@@ -64,6 +65,10 @@ def clip(backbone: Backbone) -> dict[str, object]:
     decoded = DecodedClip(frames, 16.0, 16.0, side, side, "noise")
     sampler = backbone.default_sampler()
     track = TrackStage(make_tracker("dis"), sampler, backbone.spatial_stride())
+
+    def normal(shape: tuple[int, ...]) -> torch.Tensor:
+        return torch.from_numpy(draw.standard_normal(shape).astype(np.float32))
+
     latent_shape = (16, len(backbone.frame_map(FRAMES)), GRID, GRID)
     return {
         "key": "clip",
@@ -71,14 +76,8 @@ def clip(backbone: Backbone) -> dict[str, object]:
         "caption_id": "caption",
         "frames": FRAMES,
         "motion": track.process({"decoded": decoded}),
-        "video": {
-            "shape": np.array(latent_shape),
-            "latents": draw.standard_normal(latent_shape).astype(np.float32).ravel(),
-        },
-        "text": {
-            "shape": np.array((TOKENS, TEXT)),
-            "embedding": draw.standard_normal(TOKENS * TEXT).astype(np.float32),
-        },
+        "video": as_row({"latents": normal(latent_shape)}),
+        "text": as_row({"text": normal((TOKENS, TEXT))}),
     }
 
 
@@ -95,11 +94,11 @@ def main(model: str) -> None:
     stage.open()
     # The stage does not show its network; a second handle on the same weights would be a second copy.
     denoiser = stage._denoiser
-    shape = tuple(row["video"]["shape"])  # type: ignore[index]
+    shape = tuple(row["video"]["shapes"][0])  # type: ignore[index]
     latents, text = torch.randn(shape), torch.randn(TOKENS, TEXT)
 
     def loss() -> torch.Tensor:
-        return backbone.predict(denoiser, latents, 751, text, 24).square().mean()
+        return backbone.predict(denoiser, latents, 751, {"text": text}, 24).square().mean()
 
     graph = None
     for _ in range(PASSES):

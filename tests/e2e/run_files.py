@@ -44,12 +44,14 @@ def versions(run: Path) -> dict[str, int]:
 
 
 def rows(run: Path, table: str) -> list[dict[str, Any]]:
-    """The rows of a table; lists of numbers as numpy arrays."""
+    """The rows of a table; lists of numbers as numpy arrays. `features` are those of any length."""
+    if table == "features":
+        return [r for name in tables(run) if name.startswith("features-") for r in rows(run, name)]
     found = tables(run)[table].to_table()
     columns = []
     for column in found.columns:
         values: Any = column.to_pylist()
-        if pa.types.is_list(column.type):
+        if pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type):
             dtype = column.type.value_type.to_pandas_dtype()
             values = [np.asarray(value, dtype) for value in values]
         columns.append(values)
@@ -75,7 +77,7 @@ def duplicates(run: Path) -> dict[str, list[tuple[str, str]]]:
 
 
 def done(run: Path) -> dict[str, tuple[int, int]]:
-    """Rows done and failed by stage, over all times that the run was worked on."""
+    """Rows that each stage has done and failed."""
     log = json.loads((run / "stages.json").read_text())
     return {stage: (entry["done"], entry["failed"]) for stage, entry in log.items()}
 

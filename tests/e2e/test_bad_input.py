@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from commands import Terminal, in_python
-from run_files import Finished, duplicates, snapshot
+from run_files import Finished, snapshot
 
 AUDIO = "clips/io__gs-16b-2c-44100hz.mp4"
 
@@ -45,7 +45,7 @@ def flat(options: dict[str, object]) -> list[object]:
 
 
 SETTINGS: list[tuple[str, object, str]] = [
-    ("--tracker", "raft", "there is no tracker 'raft'"),
+    ("--tracker", "compass", "there is no tracker 'compass'"),
     ("--mask", "soft", "motion.mask"),
     ("--static-below", -1, "motion.static_below"),
     ("--size", "huge", "the size 'huge' is wrong: write HEIGHTxWIDTH"),
@@ -86,22 +86,50 @@ def test_a_wrong_setting(
     assert said in refusal(motive, words, {option: value})
 
 
-# Found when the model is there, after the clips were read: the run directory exists and stays whole.
-LATE_SETTINGS: list[tuple[str, object, str]] = [
-    ("--size", "36x32", "failures.csv"),
+# The test model's VAE has a stride of 8 and its transformer patches of 2, and 26,144 parameters.
+MODEL_SETTINGS: list[tuple[str, object, str]] = [
+    ("--size", "36x32", "takes multiples of 16x16 pixels: use another --size, such as 32x32"),
+    ("--size", "64x56", "the size 64x56 does not suit"),
+    ("--size", "8x8", "such as 16x16"),
     ("--parameters", "lora_*", "no parameter is called like 'lora_*'"),
+    ("--parameters", "blocks.7.*", "no parameter is called like 'blocks.7.*'"),
     ("--dim", 60_000, "cannot be projected to 60,000"),
 ]
 
 
-@pytest.mark.parametrize(("option", "value", "said"), LATE_SETTINGS)
+@pytest.mark.parametrize(("option", "value", "said"), MODEL_SETTINGS)
 def test_a_setting_that_does_not_suit_the_model(
     motive: Terminal, words: dict[str, object], option: str, value: object, said: str
 ) -> None:
-    assert said in motive("curate", *flat({**words, option: value})).complaint
-    run = Path(str(words["--out"]))
-    assert duplicates(run) == {}
-    assert not (run / "scores.parquet").exists()
+    assert said in refusal(motive, words, {option: value})
+
+
+def test_a_dim_that_does_not_suit_the_chosen_parameters(
+    motive: Terminal, words: dict[str, object]
+) -> None:
+    """The whole model has more numbers than that, its two output biases have not."""
+    changes = {"--parameters": "proj_out.bias", "--dim": 512}
+    assert "A gradient of 64 numbers cannot be projected to 512" in refusal(motive, words, changes)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [("--size", "36x32", "made with other settings"), *MODEL_SETTINGS[4:]],
+)
+def test_a_finished_run_is_not_changed_by_what_it_refuses(
+    motive: Terminal, words: dict[str, object], copied: Path, option: str, value: object, said: str
+) -> None:
+    said = "made with other settings"
+    assert said in refusal(motive, words, {"--out": copied, option: value})
+
+
+def test_a_finished_run_on_a_device_that_is_not_there(
+    motive: Terminal, finished: Finished, copied: Path
+) -> None:
+    before = snapshot(copied)
+    words = (*finished.words, "--out", copied, "--device", "cuda:99")
+    assert "the device cuda:99 is not there" in motive(*words).complaint
+    assert snapshot(copied) == before
 
 
 def test_a_missing_option(motive: Terminal, words: dict[str, object]) -> None:
@@ -164,7 +192,7 @@ MODELS: dict[str, tuple[object, str]] = {
     "a list": ([], "holds no JSON object"),
     "not Wan": ({"_class_name": "StableDiffusionPipeline"}, "is a StableDiffusionPipeline"),
     "nameless": ({}, "is a nameless pipeline"),
-    "Wan 2.2": ({"_class_name": "WanPipeline", "boundary_ratio": 0.9}, "is a Wan 2.2 pipeline"),
+    "only an index": ({"_class_name": "WanPipeline"}, "has no folder"),
 }
 
 
@@ -181,14 +209,38 @@ def test_a_folder_that_is_no_wan_pipeline(
     assert said in refusal(motive, words, {"--model": folder})
 
 
-def test_a_wan_pipeline_without_its_parts(
-    motive: Terminal, words: dict[str, object], tmp_path: Path
+PARTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_wan_pipeline_without_one_part(
+    motive: Terminal, words: dict[str, object], small_wan: Path, tmp_path: Path, part: str
 ) -> None:
-    folder = tmp_path / "model"
-    folder.mkdir()
-    (folder / "model_index.json").write_text('{"_class_name": "WanPipeline"}')
-    options = {**words, "--model": folder, "--size": "32x32", "--frames": 9}
-    assert "has no folder vae" in motive("curate", *flat(options)).complaint
+    model = Path(shutil.copytree(small_wan, tmp_path / "model"))
+    shutil.rmtree(model / part)
+    said = refusal(motive, words, {"--model": model})
+    assert f"has no folder {part}: download or save the model again" in said
+
+
+@pytest.mark.parametrize("part", PARTS[:3])
+@pytest.mark.parametrize("harm", ["none", "half"])
+def test_a_wan_pipeline_without_all_its_weights(
+    motive: Terminal,
+    words: dict[str, object],
+    small_wan: Path,
+    tmp_path: Path,
+    part: str,
+    harm: str,
+) -> None:
+    model = Path(shutil.copytree(small_wan, tmp_path / "model"))
+    (file,) = (model / part).glob("*.safetensors")
+    if harm == "none":
+        file.unlink()
+        expected = f"has no weights in its folder {part}"
+    else:
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+        expected = f"has no whole {part}/{file.name}"
+    assert expected in refusal(motive, words, {"--model": model})
 
 
 def test_queries_are_looked_at_before_clips_are_unpacked(
@@ -341,6 +393,6 @@ def test_a_stage_before_its_turn(
 
 def test_the_real_command_refuses_in_the_same_way(words: dict[str, object]) -> None:
     """Once without the fork server."""
-    options = flat({**words, "--tracker": "raft"})
-    assert "there is no tracker 'raft'" in in_python(["curate", *options]).complaint
+    options = flat({**words, "--tracker": "compass"})
+    assert "there is no tracker 'compass'" in in_python(["curate", *options]).complaint
     assert not Path(str(words["--out"])).exists()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from commands import KILLED, SignalAt, Terminal
-from run_files import Finished, duplicates, features, rows, scores
+from run_files import Finished, done, duplicates, features, rows, scores
 
 KILLS = 6
 
@@ -68,3 +68,7 @@ def assert_like_undisturbed(run: Path, undisturbed: Path) -> None:
     assert (run / "selection.csv").read_bytes() == (undisturbed / "selection.csv").read_bytes()
     assert (run / "failures.csv").read_bytes() == (undisturbed / "failures.csv").read_bytes()
     assert (run / "report.html").is_file()
+    assert [path.name for path in run.iterdir() if path.name.endswith(".part")] == []
+    computed = ("ingest", "track", "encode", "encode text", "gradients")
+    mine_done, theirs_done = done(run), done(undisturbed)
+    assert {s: mine_done[s] for s in computed} == {s: theirs_done[s] for s in computed}

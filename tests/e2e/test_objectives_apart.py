@@ -16,6 +16,7 @@ CHANGES = {
     "seed": ("--seed", 1),
     "gradients.dim": ("--dim", 256),
     "gradients.timestep": ("--timestep", 500),
+    "gradients.trainer": ("--trainer", "musubi"),
     "gradients.projection": ("--projection", "identity"),
     "gradients.parameters": ("--parameters", "blocks.*"),
     "motion.mask": ("--mask", "none"),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from motive.clips.sampling import FrameSampler
+from motive.clips.truncation import gif_is_cut, seconds_missing
 from motive.errors import ClipError
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def decode_clip(path: Path, sampler: FrameSampler) -> DecodedClip:
     streams. Decoding stops as soon as the sampler has what it needs.
 
     Raises ClipError with the reason when there is no video, no frame, too few frames for the model,
-    or when the file breaks before the sampler has what it needs.
+    or when the file breaks or is cut off before the sampler has what it needs (`clips.truncation`).
     """
     try:
         size = path.stat().st_size
@@ -144,14 +145,23 @@ def _frames(path: Path) -> Iterator[tuple[float, str, "av.VideoFrame"]]:
         if (stream.width or 0) * (stream.height or 0) > MAX_PIXELS:
             raise ClipError(f"frames of {stream.width}×{stream.height} pixels are too large")
         rate = float(stream.average_rate or stream.guessed_rate or 25)
-        last = -1.0 / rate
+        last, end = -1.0 / rate, 0.0
         try:
             for frame in container.decode(stream):
                 # A few containers give no times: then the nominal rate is all there is.
                 last = frame.time if frame.time is not None else last + 1 / rate
+                end = last + float((frame.duration or 0) * (frame.time_base or 0))
                 yield last, stream.codec_context.name, frame
+            # Only when somebody wanted the last frame.
+            missing = seconds_missing(path, container, stream, end_s=end, rate=rate)
         except (av.FFmpegError, OSError) as error:
             raise _BrokenStreamError(_reason(error)) from None
+        if missing is not None:
+            raise _BrokenStreamError(
+                f"the file is cut off, {missing:.1f} s of its video are missing"
+            )
+        if container.format.name == "gif" and gif_is_cut(path):
+            raise _BrokenStreamError("the file is cut off, a GIF ends with a trailer")
 
 
 def _reason(error: Exception) -> str:

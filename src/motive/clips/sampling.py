@@ -46,6 +46,17 @@ class FrameSampler:
         rate = None if self.fps is None else float(self.fps)
         return json.dumps({**asdict(self), "fps": rate}, sort_keys=True)
 
+    def in_words(self) -> str:
+        """As a sentence's part, for people."""
+        which = "the first" if self.mode == "first" else "over the whole file,"
+        rate = "the file's own rate" if self.fps is None else f"{self.fps:g} per second"
+        lengths = "" if self.length_step == 1 else f" ({self.length_step}k + {self.length_offset})"
+        fit = "cropped" if self.fit == "crop" else "stretched"
+        return (
+            f"{which} {self.max_frames} frames at most{lengths}, at {rate}, "
+            f"{fit} to {self.height} × {self.width}"
+        )
+
     def usable_length(self, frames: int) -> int:
         """The longest clip of at most `frames` frames that the VAE takes, or 0 if there is none."""
         if frames < self.length_offset:

@@ -88,7 +88,7 @@ def _report_data(run: "Run", check: list[dict[str, object]] | None, check_note: 
         )
         for q, query_id in enumerate(query_ids)
     ]
-    objective = json.loads(run.objective.to_json())
+    objective = json.loads(run.objective.to_json()) | {"sampler": run.sampler.in_words()}
     return ReportData(
         title=f"{run.path.resolve().name}: the clips that teach this motion",
         created=now(),
