@@ -28,10 +28,11 @@ from motive.runs.tables import Row
 # activations of a 1.3B model are a few GB, and recomputing costs a third more time.
 CHECKPOINT_CELLS = 16_384
 
-# Of a batch. Small clips gain, since most of their time goes into starting operations; from a thousand
-# tokens on the matrix products have the whole time. So a batch needs less memory for activations than
-# one clip may, and its gradients of one parameter stay small beside the model.
-BATCH_CELLS, BATCH_CLIPS, BATCH_GRADIENT_BYTES = 4096, 32, 256 * 2**20
+# Of a batch. Small clips and models gain, since most of their time goes into starting operations; from a
+# thousand tokens or a few million numbers in a matrix the products have the whole time. The gradients of
+# one parameter are there for every clip at once: 16 MB keep models that fill a machine to one clip, and so
+# to the memory of one.
+BATCH_CELLS, BATCH_CLIPS, BATCH_GRADIENT_BYTES = 4096, 32, 16 * 2**20
 
 # Of the norm. On a CPU a clip's feature in a batch has been seen to be the one that it has alone, bit
 # for bit; other devices' kernels may add up in another order for another batch.
