@@ -63,7 +63,7 @@ def trak(model: torch.nn.Module, clips: Clips, matrix_kept: bool) -> dict[str, f
             return torch.ones(len(batch[0]), 1)
 
     count = len(clips["noisy"])
-    start = time.perf_counter()
+    start = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         numbers = sum(p.numel() for p in model.parameters())
         kind = ProjectionType.normal
@@ -80,7 +80,7 @@ def trak(model: torch.nn.Module, clips: Clips, matrix_kept: bool) -> dict[str, f
             else None,
         )
         traker.load_checkpoint(model.state_dict(), model_id=0)
-        ready = time.perf_counter()
+        ready = time.process_time()
         for batch in batches(clips):
             traker.featurize(batch=batch, num_samples=len(batch[0]))
         traker.finalize_features()
@@ -95,7 +95,7 @@ def dattri(model: torch.nn.Module, clips: Clips) -> dict[str, float]:
         return loss_of(model, params, clip)
 
     count = len(clips["noisy"])
-    start = time.perf_counter()
+    start = time.process_time()
     task = AttributionTask(loss_func=loss, model=model, checkpoints=model.state_dict())
     attributor = TRAKAttributor(
         task,
@@ -104,14 +104,14 @@ def dattri(model: torch.nn.Module, clips: Clips) -> dict[str, float]:
         projector_kwargs={"proj_dim": DIM, "device": "cpu"},
         regularization=1e-3,
     )
-    ready = time.perf_counter()
+    ready = time.process_time()
     data = torch.utils.data.TensorDataset(*(clips[n] for n in ("noisy", "target", "mask", "text")))
     attributor.cache(torch.utils.data.DataLoader(data, batch_size=BATCH, shuffle=False))
     return seconds(start, ready, count)
 
 
 def seconds(start: float, ready: float, count: int) -> dict[str, float]:
-    end = time.perf_counter()
+    end = time.process_time()
     return {
         "clips": count,
         "setup_s": ready - start,

@@ -154,6 +154,9 @@ def _fit_frame(
         weight = trust / trust.sum()
         return float(weight @ np.minimum(off, 1)), float(weight @ (off < 1))
 
+    still_cost, still_support = judge(still)
+    if still_cost < MIN_GAIN:
+        return still, still_support  # no camera could gain so much
     best = _consensus(points, moves, trust, tolerance, model)
     for attempt in range(REFINEMENTS):
         off = _squared_error(best, points, there) / tolerance**2
@@ -165,7 +168,6 @@ def _fit_frame(
             break
         best = refined
     cost, support = judge(best)
-    still_cost, still_support = judge(still)
     if support < MIN_SUPPORT or cost > still_cost - MIN_GAIN:
         return still, still_support
     return best, support
