@@ -17,7 +17,6 @@ from motive.results import used_queries
 from motive.runs.progress import Progress
 from motive.runs.provenance import write_atomically
 from motive.terminal import print_check, print_result
-from motive.web.run_report import write_report
 from motive.zoo.check import mean_interval, precision_at_top
 from motive.zoo.motions import KINDS, PAPER_MOTIONS
 from motive.zoo.render import render_corpus
@@ -59,7 +58,7 @@ def run_demo(out: Path, *, seeds: int = 3, progress: Progress | None = None) -> 
     write_atomically(
         out / "check.json", json.dumps({"check": check, "note": note, "raw": raw}, indent=1) + "\n"
     )
-    write_report(runs[0], check=check, check_note=note)
+    runs[0].report(check=check, check_note=note)
     print_result(runs[0])
     print_check(check, note)
 
@@ -67,26 +66,22 @@ def run_demo(out: Path, *, seeds: int = 3, progress: Progress | None = None) -> 
 def _all_runs(paths: list[Path], progress: Progress) -> list[Run]:
     """Every second corpus in a process beside this one, if there is a core for it; the same numbers."""
     beside = range(1, len(paths), 2) if (os.cpu_count() or 1) > 1 else range(0)
-    if not beside:
-        return [_one_run(path, seed, progress) for seed, path in enumerate(paths)]
-    # Spawned: torch's and Lance's threads do not survive a fork.
+    # Spawned, and only when it is given work: torch's and Lance's threads do not survive a fork.
     with ProcessPoolExecutor(1, get_context("spawn")) as other:
-        there = {seed: other.submit(_one_run_beside, paths[seed], seed) for seed in beside}
-        here = {
-            seed: _one_run(path, seed, progress)
-            for seed, path in enumerate(paths)
-            if seed not in there
-        }
-        for work in there.values():
+        there = [other.submit(_one_run_beside, paths[seed], seed) for seed in beside]
+        for seed, path in enumerate(paths):
+            if seed not in beside:
+                _one_run(path, seed, progress)
+        for work in there:
             work.result()
-    return [here.get(seed) or Run.open(path) for seed, path in enumerate(paths)]
+    return [Run.open(path, progress) for path in paths]
 
 
 def _one_run_beside(path: Path, seed: int) -> None:
     _one_run(path, seed, Progress(quiet=True))
 
 
-def _one_run(path: Path, seed: int, progress: Progress) -> Run:
+def _one_run(path: Path, seed: int, progress: Progress) -> None:
     data = path / "data"
     if path.exists() and any(path.iterdir()) and not data.is_dir():
         raise UserError(f"{path} exists and holds no demo: choose another --out")
@@ -112,7 +107,6 @@ def _one_run(path: Path, seed: int, progress: Progress) -> Run:
     )
     run.curate(report=False)  # the first run's is written with the check in it
     run.gradients(without_mask(run))
-    return run
 
 
 def _remove_unfinished(folder: Path) -> None:

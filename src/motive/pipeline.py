@@ -234,12 +234,15 @@ class Run:
             measured.failed = write_failures(self)
         self._set_stamp("select")
 
-    def report(self) -> None:
-        """`report.html`, one file to look at."""
+    def report(self, *, check: list[dict[str, object]] | None = None, check_note: str = "") -> None:
+        """`report.html`, one file to look at.
+
+        check, check_note: a comparison of methods, where the truth is known.
+        """
         from motive.web.run_report import write_report
 
         with self.store.log.measure("report"):
-            write_report(self)
+            write_report(self, check=check, check_note=check_note)
         self._set_stamp("report")
 
     def _stamp(self) -> str:

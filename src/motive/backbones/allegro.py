@@ -13,6 +13,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from motive.backbones.diffusion import DiffusionBackbone
+from motive.backbones.frames import recommended_sampler
+from motive.backbones.text import padded
 from motive.clips.sampling import FrameSampler
 from motive.errors import ClipError, UserError
 
@@ -55,16 +57,11 @@ class AllegroBackbone(DiffusionBackbone):
 
     def default_sampler(self) -> FrameSampler:
         stride = self.spatial_stride()
-        default = {
-            "frames": self.setting(self.denoiser, "sample_frames", 22) * self._temporal_stride(),
-            "height": self.setting(self.denoiser, "sample_height", 90) * stride,
-            "width": self.setting(self.denoiser, "sample_width", 160) * stride,
-        }
-        advice = {**default, **self.source.recommended()}
-        return FrameSampler(
-            max_frames=int(str(advice["frames"])),
-            height=int(str(advice["height"])),
-            width=int(str(advice["width"])),
+        return recommended_sampler(
+            self.source,
+            self.setting(self.denoiser, "sample_frames", 22) * self._temporal_stride(),
+            self.setting(self.denoiser, "sample_height", 90) * stride,
+            self.setting(self.denoiser, "sample_width", 160) * stride,
             length_step=TILE_STEP,
             length_offset=TILE_FRAMES,
         )
@@ -141,12 +138,12 @@ class AllegroBackbone(DiffusionBackbone):
         import torch
 
         text_ld = conditions["text"]
-        missing = prompt_length - len(text_ld)
-        text = torch.nn.functional.pad(text_ld, (0, 0, 0, missing))
-        mask_l = torch.nn.functional.pad(text_ld.new_ones(len(text_ld)), (0, missing))
+        mask_l = padded(text_ld.new_ones(len(text_ld)), prompt_length)
         output_bcfhw = denoiser(
             hidden_states=noisy_cfhw[None].to(self.device, self.dtype),
-            encoder_hidden_states=text[None, None].to(self.device, self.dtype),
+            encoder_hidden_states=padded(text_ld, prompt_length)[None, None].to(
+                self.device, self.dtype
+            ),
             encoder_attention_mask=mask_l[None].to(self.device, self.dtype),
             timestep=self.index(timestep),
             image_rotary_emb=self._rotary(*noisy_cfhw.shape[1:]),

@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from motive.backbones.diffusion import DiffusionBackbone
-from motive.backbones.frames import causal_frame_map
+from motive.backbones.frames import causal_frame_map, recommended_sampler
 from motive.clips.sampling import FrameSampler
 
 if TYPE_CHECKING:
@@ -70,17 +70,12 @@ class CogVideoXBackbone(DiffusionBackbone):
 
     def default_sampler(self) -> FrameSampler:
         if self._patch_frames() > 1:
-            default = {"frames": 81, "height": 768, "width": 1360}
+            size = (81, 768, 1360)
         else:
-            default = {"frames": 49, "height": 480, "width": 720}
-        advice = {**default, **self.source.recommended()}
-        return FrameSampler(
-            max_frames=int(str(advice["frames"])),
-            height=int(str(advice["height"])),
-            width=int(str(advice["width"])),
-            # So that every clip has as many copies in front, and noise stays that of the same frames.
-            length_step=self._temporal_stride() * self._patch_frames(),
-        )
+            size = (49, 480, 720)
+        # So that every clip has as many copies in front, and noise stays that of the same frames.
+        step = self._temporal_stride() * self._patch_frames()
+        return recommended_sampler(self.source, *size, length_step=step)
 
     def default_prompt_length(self) -> int:
         return int(self.setting(self.denoiser, "max_text_seq_length", 226))

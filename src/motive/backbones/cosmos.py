@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 
 from motive.backbones.diffusers_backbone import DiffusersBackbone
 from motive.backbones.flow import TRAIN_STEPS, FlowBackbone
-from motive.backbones.frames import causal_frame_map, patch_size
+from motive.backbones.frames import causal_frame_map, causal_sampler, patch_size
+from motive.backbones.latents import first_frame_given, standardised
+from motive.backbones.text import padded, tokenised
 from motive.clips.sampling import FrameSampler
 from motive.errors import UserError
 
@@ -59,13 +61,7 @@ class CosmosBackbone(DiffusersBackbone, FlowBackbone):
         return self.spatial_stride() * rows, self.spatial_stride() * columns
 
     def default_sampler(self) -> FrameSampler:
-        advice = {"frames": 93, "height": 704, "width": 1280, **self.source.recommended()}
-        return FrameSampler(
-            max_frames=int(str(advice["frames"])),
-            height=int(str(advice["height"])),
-            width=int(str(advice["width"])),
-            length_step=self._temporal_stride(),
-        )
+        return causal_sampler(self.source, 93, 704, 1280, stride=self._temporal_stride())
 
     def default_timestep(self) -> int:
         """τ of the middle σ of the sampler's trajectory, which has Karras' spacing from 80 to 0.002."""
@@ -85,13 +81,12 @@ class CosmosBackbone(DiffusersBackbone, FlowBackbone):
     # Encoding.
 
     def encode_pixels(self, video_bcfhw: "torch.Tensor") -> "dict[str, torch.Tensor]":
-        import torch
-
-        mean, std = (
-            torch.tensor(values, device=self.device).view(-1, 1, 1, 1)
-            for values in (self._vae.config.latents_mean, self._vae.config.latents_std)
+        config = self._vae.config
+        latents_cfhw = standardised(
+            self._vae.encode(video_bcfhw).latent_dist.mode()[0],
+            config.latents_mean,
+            config.latents_std,
         )
-        latents_cfhw = (self._vae.encode(video_bcfhw).latent_dist.mode()[0] - mean) / std
         # The VAE is causal: this is the latent that the pipeline gets from the image alone.
         return {"latents": latents_cfhw, "image": latents_cfhw[:, :1].clone()}
 
@@ -105,13 +100,7 @@ class CosmosBackbone(DiffusersBackbone, FlowBackbone):
         import torch
 
         assert self._text is not None, "load_text_encoder first"
-        tokens = self._tokens(
-            [caption],
-            padding="max_length",
-            max_length=prompt_length,
-            truncation=True,
-            return_tensors="pt",
-        ).to(self.device)
+        tokens = tokenised(self._tokens, caption, prompt_length).to(self.device)
         with torch.no_grad():
             text_bld = self._text(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
         # The pipeline puts zeros for the padding, and so does `predict`.
@@ -132,9 +121,7 @@ class CosmosBackbone(DiffusersBackbone, FlowBackbone):
         return super().load_denoiser()
 
     def loss_weights(self, latents_cfhw: "torch.Tensor") -> "torch.Tensor | None":
-        weights_fhw = latents_cfhw.new_ones(latents_cfhw.shape[1:])
-        weights_fhw[0] = 0
-        return weights_fhw
+        return first_frame_given(latents_cfhw)
 
     def predict(
         self,
@@ -152,13 +139,12 @@ class CosmosBackbone(DiffusersBackbone, FlowBackbone):
         told_f[0] = GIVEN_SIGMA / (1 + GIVEN_SIGMA)
         given_fhw = torch.zeros(frames, rows, columns, device=self.device)
         given_fhw[0] = 1
-        text_ld = conditions["text"]
-        text = torch.nn.functional.pad(text_ld, (0, 0, 0, prompt_length - len(text_ld)))
+        text_ld = padded(conditions["text"], prompt_length)
         stride = self.spatial_stride()
         output_bcfhw = denoiser(
             hidden_states=seen_cfhw[None].to(self.device, self.dtype),
             timestep=told_f.view(1, 1, -1, 1, 1).to(self.dtype),
-            encoder_hidden_states=text[None].to(self.device, self.dtype),
+            encoder_hidden_states=text_ld[None].to(self.device, self.dtype),
             fps=FRAME_RATE,
             condition_mask=given_fhw[None, None].to(self.dtype),
             padding_mask=torch.zeros(

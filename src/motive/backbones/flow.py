@@ -35,7 +35,11 @@ class FlowBackbone(Backbone):
         )
 
 
+def shifted(sigma: float, shift: float) -> float:
+    """s σ / (1 + (s − 1) σ), which moves timesteps towards noise where s is above 1."""
+    return shift * sigma / (1 + (shift - 1) * sigma)
+
+
 def shifted_middle(shift: float) -> int:
-    """The middle of 1000 timesteps whose σ are shifted: σ' = s σ / (1 + (s − 1) σ)."""
-    middle = (TRAIN_STEPS // 2 + 1) / TRAIN_STEPS
-    return round(TRAIN_STEPS * shift * middle / (1 + (shift - 1) * middle))
+    """The middle of 1000 shifted timesteps."""
+    return round(TRAIN_STEPS * shifted((TRAIN_STEPS // 2 + 1) / TRAIN_STEPS, shift))

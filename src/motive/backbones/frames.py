@@ -15,19 +15,41 @@ def causal_frame_map(frames: int, stride: int) -> list[range]:
     return [range(1)] + [range(k - stride + 1, k + 1) for k in range(stride, frames, stride)]
 
 
-def causal_sampler(
-    source: ModelSource, frames: int, height: int, width: int, *, stride: int, patch_frames: int = 1
+def recommended_sampler(
+    source: ModelSource,
+    frames: int,
+    height: int,
+    width: int,
+    *,
+    length_step: int = 1,
+    length_offset: int = 1,
 ) -> FrameSampler:
-    """Clips of 1 + stride·k frames whose 1 + k latent frames the tokens divide.
+    """Clips as the model was made for, unless its folder's `motive.json` says otherwise.
 
-    frames, height, width: what the model was made for, unless its folder's `motive.json` says otherwise.
-    patch_frames: latent frames to a token.
+    length_step, length_offset: the frame counts that the model takes, as of `FrameSampler`.
     """
     advice = {"frames": frames, "height": height, "width": width, **source.recommended()}
     return FrameSampler(
         max_frames=int(str(advice["frames"])),
         height=int(str(advice["height"])),
         width=int(str(advice["width"])),
+        length_step=length_step,
+        length_offset=length_offset,
+    )
+
+
+def causal_sampler(
+    source: ModelSource, frames: int, height: int, width: int, *, stride: int, patch_frames: int = 1
+) -> FrameSampler:
+    """`recommended_sampler` of clips of 1 + stride·k frames whose 1 + k latent frames the tokens divide.
+
+    patch_frames: latent frames to a token.
+    """
+    return recommended_sampler(
+        source,
+        frames,
+        height,
+        width,
         length_step=stride * patch_frames,
         length_offset=1 + stride * (patch_frames - 1),
     )

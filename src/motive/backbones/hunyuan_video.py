@@ -7,12 +7,13 @@ frames 4k − 3 … 4k. The text is LLaMA's hidden states behind a prompt templa
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from motive.backbones.diffusers_backbone import DiffusersBackbone
 from motive.backbones.flow import FlowBackbone
 from motive.backbones.frames import causal_frame_map, causal_sampler
 from motive.backbones.source import ModelSource
+from motive.backbones.text import padded, without_padding
 from motive.clips.sampling import FrameSampler
 from motive.errors import UserError
 
@@ -131,7 +132,7 @@ class HunyuanVideoBackbone(FlowBackbone, DiffusersBackbone):
     ) -> "torch.Tensor":
         import torch
 
-        text_ld, mask_l = padded(conditions["text"], conditions["mask"], prompt_length)
+        text_ld, mask_l = (padded(conditions[name], prompt_length) for name in ("text", "mask"))
         guidance = None
         if self.setting(self.denoiser, "guidance_embeds", True):
             guidance = torch.full((1,), GUIDANCE * GUIDANCE_SCALE, device=self.device)
@@ -146,20 +147,3 @@ class HunyuanVideoBackbone(FlowBackbone, DiffusersBackbone):
             return_dict=False,
         )[0]
         return output[0].float()
-
-
-def without_padding(text_ld: Any, mask_l: Any) -> "tuple[torch.Tensor, torch.Tensor]":
-    """Embeddings and mask up to the last token that counts, float32."""
-    counted = mask_l.nonzero()
-    length = int(counted.max()) + 1 if len(counted) else 0
-    return text_ld[:length].float(), mask_l[:length].float()
-
-
-def padded(
-    text_ld: "torch.Tensor", mask_l: "torch.Tensor", length: int
-) -> "tuple[torch.Tensor, torch.Tensor]":
-    """`length` tokens again. What the mask leaves out the transformer does not read."""
-    from torch.nn.functional import pad
-
-    missing = length - len(mask_l)
-    return pad(text_ld, (0, 0, 0, missing)), pad(mask_l, (0, missing))

@@ -10,9 +10,10 @@ through ByT5.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from motive.backbones.hunyuan_video import HunyuanVideoBackbone, padded, without_padding
+from motive.backbones.hunyuan_video import HunyuanVideoBackbone
 from motive.backbones.loading import empty_network
 from motive.backbones.source import ModelSource
+from motive.backbones.text import padded, without_padding
 from motive.clips.sampling import FrameSampler
 from motive.errors import UserError
 
@@ -116,9 +117,9 @@ class HunyuanVideo15Backbone(HunyuanVideoBackbone):
     ) -> "torch.Tensor":
         import torch
 
-        text_ld, mask_l = padded(conditions["text"], conditions["mask"], prompt_length)
-        glyphs_ld, glyph_mask_l = padded(
-            conditions["glyphs"], conditions["glyph_mask"], GLYPH_LENGTH
+        text_ld, mask_l = (padded(conditions[name], prompt_length) for name in ("text", "mask"))
+        glyphs_ld, glyph_mask_l = (
+            padded(conditions[name], GLYPH_LENGTH) for name in ("glyphs", "glyph_mask")
         )
         no_image_cfhw = torch.zeros_like(noisy_cfhw)
         seen_cfhw = torch.cat([noisy_cfhw, no_image_cfhw, no_image_cfhw[:1]])

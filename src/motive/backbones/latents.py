@@ -7,6 +7,13 @@ if TYPE_CHECKING:
     import torch
 
 
+def first_frame_given(latents_cfhw: "torch.Tensor") -> "torch.Tensor":
+    """0 in latent frame 0, which the model is given, and 1 in the others, `(F, H, W)`."""
+    weights_fhw = latents_cfhw.new_ones(latents_cfhw.shape[1:])
+    weights_fhw[0] = 0
+    return weights_fhw
+
+
 def standardised(
     latents_cfhw: "torch.Tensor", mean_c: Sequence[float], std_c: Sequence[float]
 ) -> "torch.Tensor":

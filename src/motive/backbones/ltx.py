@@ -14,8 +14,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from motive.backbones.diffusers_backbone import DiffusersBackbone
-from motive.backbones.flow import TRAIN_STEPS, FlowBackbone
-from motive.backbones.frames import causal_frame_map
+from motive.backbones.flow import TRAIN_STEPS, FlowBackbone, shifted
+from motive.backbones.frames import causal_frame_map, causal_sampler
+from motive.backbones.latents import first_frame_given
+from motive.backbones.text import padded, tokenised
 from motive.clips.sampling import FrameSampler
 
 if TYPE_CHECKING:
@@ -71,14 +73,13 @@ class LTXBackbone(DiffusersBackbone, FlowBackbone):
         return multiple, multiple
 
     def default_sampler(self) -> FrameSampler:
-        advice = {"frames": 161, "height": 512, "width": 704, **self.source.recommended()}
-        stride, patch = self._temporal_stride(), self._patch()[1]
-        return FrameSampler(
-            max_frames=int(str(advice["frames"])),
-            height=int(str(advice["height"])),
-            width=int(str(advice["width"])),
-            length_step=stride * patch,
-            length_offset=1 + stride * (patch - 1),
+        return causal_sampler(
+            self.source,
+            161,
+            512,
+            704,
+            stride=self._temporal_stride(),
+            patch_frames=self._patch()[1],
         )
 
     def default_timestep(self) -> int:
@@ -101,13 +102,9 @@ class LTXBackbone(DiffusersBackbone, FlowBackbone):
             self.setting("scheduler", "max_shift", 1.15),
         )
         shift = math.exp(base + (most - base) * (tokens - low) / (high - low))
-
-        def shifted(sigma: float) -> float:
-            return shift / (shift + 1 / sigma - 1)
-
-        middle = shifted((TRAIN_STEPS // 2 + 1) / TRAIN_STEPS)
+        middle = shifted((TRAIN_STEPS // 2 + 1) / TRAIN_STEPS, shift)
         if terminal := self.setting("scheduler", "shift_terminal", None):
-            middle = 1 - (1 - middle) * (1 - terminal) / (1 - shifted(1 / TRAIN_STEPS))
+            middle = 1 - (1 - middle) * (1 - terminal) / (1 - shifted(1 / TRAIN_STEPS, shift))
         return round(TRAIN_STEPS * middle)
 
     def default_prompt_length(self) -> int:
@@ -139,13 +136,7 @@ class LTXBackbone(DiffusersBackbone, FlowBackbone):
         import torch
 
         assert self._text is not None, "load_text_encoder first"
-        tokens = self._tokens(
-            [caption],
-            padding="max_length",
-            max_length=prompt_length,
-            truncation=True,
-            return_tensors="pt",
-        )
+        tokens = tokenised(self._tokens, caption, prompt_length)
         with torch.no_grad():
             # The encoder sees the padding unmasked, as in the pipeline; the transformer masks it.
             text_bld = self._text(tokens.input_ids.to(self.device))[0]
@@ -156,9 +147,7 @@ class LTXBackbone(DiffusersBackbone, FlowBackbone):
     def loss_weights(self, latents_cfhw: "torch.Tensor") -> "torch.Tensor | None":
         if not self._takes_image():
             return None
-        weights_fhw = latents_cfhw.new_ones(latents_cfhw.shape[1:])
-        weights_fhw[0] = 0
-        return weights_fhw
+        return first_frame_given(latents_cfhw)
 
     def predict(
         self,
@@ -180,15 +169,13 @@ class LTXBackbone(DiffusersBackbone, FlowBackbone):
             told_fhw[:, :, 0] = 0
             told_bs = LTXPipeline._pack_latents(told_fhw, patch, patch_t)[:, :, 0].to(self.device)
         text_ld = conditions["text"]
-        missing = prompt_length - len(text_ld)
-        text = torch.nn.functional.pad(text_ld, (0, 0, 0, missing))
-        mask_l = torch.nn.functional.pad(text_ld.new_ones(len(text_ld)), (0, missing))
+        mask_l = padded(text_ld.new_ones(len(text_ld)), prompt_length)
         stride, stride_t = self.spatial_stride(), self._temporal_stride()
         output_bsc = denoiser(
             hidden_states=LTXPipeline._pack_latents(noisy_cfhw[None], patch, patch_t).to(
                 self.device, self.dtype
             ),
-            encoder_hidden_states=text[None].to(self.device, self.dtype),
+            encoder_hidden_states=padded(text_ld, prompt_length)[None].to(self.device, self.dtype),
             timestep=told_bs if self._takes_image() else told_bs[0],
             encoder_attention_mask=mask_l[None].to(self.device, self.dtype),
             num_frames=frames // patch_t,

@@ -13,6 +13,7 @@ from motive.backbones.diffusers_backbone import DiffusersBackbone
 from motive.backbones.flow import TRAIN_STEPS, FlowBackbone
 from motive.backbones.frames import causal_frame_map, causal_sampler
 from motive.backbones.latents import standardised
+from motive.backbones.text import padded
 from motive.clips.sampling import FrameSampler
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ class MochiBackbone(FlowBackbone, DiffusersBackbone):
 
         text_ld = conditions["text"]
         mask_l = torch.arange(prompt_length, device=self.device) < len(text_ld)
-        text_ld = torch.nn.functional.pad(text_ld, (0, 0, 0, prompt_length - len(text_ld)))
+        text_ld = padded(text_ld, prompt_length)
         output = denoiser(
             hidden_states=noisy_cfhw[None].to(self.device, self.dtype),
             encoder_hidden_states=text_ld[None].to(self.device, self.dtype),

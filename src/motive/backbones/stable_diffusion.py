@@ -7,6 +7,7 @@ the VAE's scaling factor.
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from motive.backbones.diffusion import DiffusionBackbone
+from motive.backbones.frames import recommended_sampler
 from motive.clips.sampling import FrameSampler
 
 if TYPE_CHECKING:
@@ -36,13 +37,7 @@ class StableDiffusionBackbone(DiffusionBackbone):
         size = self.setting(self.denoiser, "sample_size", None) or self.size
         rows, columns = (size, size) if isinstance(size, int) else size
         stride = self.spatial_stride()
-        default = {"frames": self.frames, "height": rows * stride, "width": columns * stride}
-        advice = {**default, **self.source.recommended()}
-        return FrameSampler(
-            max_frames=int(str(advice["frames"])),
-            height=int(str(advice["height"])),
-            width=int(str(advice["width"])),
-        )
+        return recommended_sampler(self.source, self.frames, rows * stride, columns * stride)
 
     def encode_pixels(self, video_bcfhw: "torch.Tensor") -> "dict[str, torch.Tensor]":
         return {"latents": float(self._vae.config.scaling_factor) * self.encode_images(video_bcfhw)}

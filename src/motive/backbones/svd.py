@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from motive.backbones.diffusion import TIMESTEPS
+from motive.backbones.frames import recommended_sampler
 from motive.backbones.loading import load_component
 from motive.backbones.source import AGAIN
 from motive.backbones.stable_diffusion import StableDiffusionBackbone
@@ -49,12 +50,7 @@ class StableVideoDiffusionBackbone(StableDiffusionBackbone):
 
     def default_sampler(self) -> FrameSampler:
         frames = self.setting(self.denoiser, "num_frames", 14)
-        advice = {"frames": frames, "height": 576, "width": 1024, **self.source.recommended()}
-        return FrameSampler(
-            max_frames=int(str(advice["frames"])),
-            height=int(str(advice["height"])),
-            width=int(str(advice["width"])),
-        )
+        return recommended_sampler(self.source, frames, 576, 1024)
 
     def default_prompt_length(self) -> int:
         """There is no prompt."""

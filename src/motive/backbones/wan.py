@@ -16,6 +16,7 @@ from motive.backbones.flow import TRAIN_STEPS, FlowBackbone
 from motive.backbones.frames import causal_frame_map, causal_sampler, patch_size
 from motive.backbones.latents import standardised
 from motive.backbones.source import ModelSource
+from motive.backbones.text import padded
 from motive.clips.sampling import FrameSampler
 from motive.errors import UserError
 
@@ -175,10 +176,9 @@ class WanBackbone(FlowBackbone, DiffusersBackbone):
         conditions: "Mapping[str, torch.Tensor]",
         prompt_length: int,
     ) -> "torch.Tensor":
-        import torch
 
         text_ld = conditions["text"]
-        text_ld = torch.nn.functional.pad(text_ld, (0, 0, 0, prompt_length - len(text_ld)))
+        text_ld = padded(text_ld, prompt_length)
         output = denoiser(
             hidden_states=self._seen(noisy_cfhw, conditions)[None].to(self.device, self.dtype),
             timestep=self._timesteps(noisy_cfhw, timestep),

@@ -19,6 +19,7 @@ from statistics import NormalDist
 
 import numpy as np
 
+from motive.backbones.flow import shifted
 from motive.errors import UserError
 
 PAPER = "paper"
@@ -105,11 +106,6 @@ def trainer_draws(
         raise UserError(f"how {name} trains {model} ({family}) is not known here: use {advice}")
     chosen = trainer.shifts[family] if shift is None else shift
     return trainer.draws(count, chosen, between or (0.0, float(STEPS)))
-
-
-def shifted(sigma: float, shift: float) -> float:
-    """s σ / (1 + (s − 1) σ), which moves timesteps towards noise where s is above 1."""
-    return shift * sigma / (1 + (shift - 1) * sigma)
 
 
 def _crossing(beyond: Callable[[float], bool]) -> float:
