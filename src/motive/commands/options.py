@@ -1,0 +1,69 @@
+"""What several commands take: the run's directory, and options that are written in the same way."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from motive.errors import UserError
+
+if TYPE_CHECKING:
+    from motive.pipeline import Run
+    from motive.runs.progress import Progress
+
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The run directory.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")]
+Size = Annotated[str | None, typer.Option(help="HEIGHTxWIDTH in pixels.")]
+
+
+def open_run(path: Path, quiet: bool) -> "Run":
+    """The run in a directory, with its progress shown unless `quiet`."""
+    from motive.pipeline import Run
+
+    return Run.open(path, make_progress(quiet))
+
+
+def make_progress(quiet: bool) -> "Progress":
+    """Shown on the terminal, or not at all."""
+    from motive.runs.progress import Progress
+
+    return Progress(quiet=quiet)
+
+
+def parse_size(text: str | None) -> tuple[int | None, int | None]:
+    """Height and width of `480x832`."""
+    if text is None:
+        return None, None
+    height, x, width = text.lower().partition("x")
+    if not (x and height.isdigit() and width.isdigit()):
+        raise UserError(f"the size '{text}' is wrong: write HEIGHTxWIDTH, as in 480x832")
+    return int(height), int(width)
+
+
+def parse_timestep(text: str) -> str | int | tuple[int, ...]:
+    """`auto`, one timestep or several."""
+    if text == "auto":
+        return text
+    try:
+        values = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(
+            f"the timestep '{text}' is wrong: use auto or numbers from 1 to 1000"
+        ) from None
+    return values if len(values) > 1 else values[0]
+
+
+def parse_range(text: str | None) -> tuple[float, float] | None:
+    """Both ends of `FROM,TO`."""
+    if text is None:
+        return None
+    try:
+        first, last = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(
+            f"the timestep range '{text}' is wrong: write FROM,TO, as in 875,1000"
+        ) from None
+    return first, last
