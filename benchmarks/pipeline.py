@@ -73,12 +73,12 @@ def bare_passes(stage: Any, rows: list[dict[str, Any]]) -> float:
     parameters = stage._gradient.parameters.values()
     start = time.process_time()
     for row in rows:
-        clip = stage._inputs(row)
+        clip = stage._losses.inputs(row)
         # Making the inputs is the stage's own work, as much as projecting.
         inputs = time.process_time()
-        predict, loss_of = stage._draw(clip, 0)
+        draw = next(stage._losses.draws(clip))
         start += time.process_time() - inputs
-        loss_of(predict(stage._denoiser)).backward()
+        draw.loss(draw.predict(stage._denoiser)).backward()
         for parameter in parameters:
             parameter.grad = None
     return time.process_time() - start

@@ -20,3 +20,18 @@ def motion_weighted_loss(
     error = (prediction_cfhw.float() - target_cfhw.float()).square()
     loss = (mask_fhw.to(error) * error).mean()
     return loss if frames is None else loss / frames
+
+
+def loss_map(
+    prediction_cfhw: torch.Tensor,
+    target_cfhw: torch.Tensor,
+    mask_fhw: torch.Tensor,
+    frames: int | None = None,
+) -> torch.Tensor:
+    """What each location of the latent's grid contributes to `motion_weighted_loss`, `(F, H, W)`.
+
+    The sum over the locations is the loss, but for the order of sums.
+    """
+    error = (prediction_cfhw.float() - target_cfhw.float()).square()
+    map_fhw = (mask_fhw.to(error) * error).sum(0) / error.numel()
+    return map_fhw if frames is None else map_fhw / frames

@@ -1,7 +1,6 @@
 """The stage that makes a clip's gradient feature."""
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -9,18 +8,14 @@ import pyarrow as pa
 import torch
 
 from motive.backbones.base import Backbone
-from motive.backbones.encode import tensors_of
 from motive.backbones.finetuned import Finetuned, load_network
 from motive.errors import ClipError
-from motive.gradients.loss import motion_weighted_loss
-from motive.gradients.noise import shared_noise
+from motive.gradients.clip_loss import ClipDraw, ClipInputs, ClipLosses
 from motive.gradients.objective import Objective
 from motive.gradients.parameters import trained_parameters
 from motive.gradients.per_sample import BatchError
 from motive.gradients.streaming import StreamingGradient
 from motive.gradients.together import predict_together
-from motive.motion.masks import motion_mask, pool_frames
-from motive.motion.track import maps_of
 from motive.runs.stage import Stage
 from motive.runs.tables import Row
 
@@ -37,22 +32,6 @@ BATCH_CELLS, BATCH_CLIPS, BATCH_GRADIENT_BYTES = 4096, 32, 16 * 2**20
 # Of the norm. On a CPU a clip's feature in a batch has been seen to be the one that it has alone, bit
 # for bit; other devices' kernels may add up in another order for another batch.
 BATCH_TOLERANCE = 1e-5
-
-
-@dataclass(frozen=True)
-class ClipInputs:
-    """What a clip brings to the loss, on the device.
-
-    latents_cfhw: the clip itself. conditions: what the denoiser sees beside it, by name.
-    weights_fhw: the mask W̃, zero where the model's training loss does not count.
-    frames: F of the loss, or None. static: nothing moves, so there is no gradient.
-    """
-
-    latents_cfhw: torch.Tensor
-    conditions: dict[str, torch.Tensor]
-    weights_fhw: torch.Tensor
-    frames: int | None
-    static: bool
 
 
 def feature_schema(objective: Objective) -> pa.Schema:
@@ -112,7 +91,7 @@ class GradientStage(Stage):
             parameters, objective.projection, objective.dim, objective.projection_seed
         )
         self._largest = max(p.numel() * p.element_size() for p in parameters.values())
-        self._noises: dict[tuple[tuple[int, ...], int], torch.Tensor] = {}
+        self._losses = ClipLosses(self.backbone, objective)
         self._tried: set[tuple[int, ...]] = set()  # shapes whose features are right in a batch
         self._one_by_one = self.batch == 1
         if any(p.dtype != torch.float32 for p in parameters.values()):
@@ -121,11 +100,11 @@ class GradientStage(Stage):
 
     def close(self) -> None:
         self._gradient.close()
-        del self._denoiser, self._gradient, self._noises
+        del self._denoiser, self._gradient, self._losses
         self.backbone.unload()
 
     def process(self, row: Row) -> Row:
-        inputs = self._inputs(row)
+        inputs = self._losses.inputs(row)
         return self._result(row, inputs, *self._alone(inputs))
 
     def batch_of(self, row: Row) -> tuple[Hashable, int]:
@@ -138,7 +117,7 @@ class GradientStage(Stage):
         return shape, max(1, by_memory if self.batch is None else self.batch)
 
     def process_batch(self, rows: list[Row]) -> list[Row | Exception]:
-        inputs: list[ClipInputs | Exception] = [_attempt(self._inputs, row) for row in rows]
+        inputs: list[ClipInputs | Exception] = [_attempt(self._losses.inputs, row) for row in rows]
         sound = [clip for clip in inputs if isinstance(clip, ClipInputs)]
         features = iter(self._batch(sound))
         results: list[Row | Exception] = []
@@ -186,42 +165,14 @@ class GradientStage(Stage):
             self._one_by_one = True
             self.notes.append(f"one clip at a time ({reason})")
 
-    def _inputs(self, row: Row) -> ClipInputs:
-        objective, maps = self.objective, maps_of(row["motion"])
-        device = self.backbone.device
-        conditions = {
-            name: tensor.to(device)
-            for part in ("video", "text")
-            for name, tensor in tensors_of(row[part]).items()
-        }
-        latents = conditions.pop("latents")
-        mask = motion_mask(
-            maps,
-            objective.mask,
-            trusted=objective.mask_trusted,
-            static_below=objective.static_below,
-        )
-        weights = torch.from_numpy(pool_frames(mask, self.backbone.frame_map(row["frames"])))
-        if (counted := self.backbone.loss_weights(latents)) is not None:
-            weights = weights * counted.cpu()
-        return ClipInputs(
-            latents,
-            conditions,
-            weights,
-            row["frames"] if objective.length_factor else None,
-            # Without weight there is no gradient, also where motion is too small for the latent grid.
-            static=not weights.any(),
-        )
-
     def _alone(self, clip: ClipInputs) -> "_Found":
         self._save_memory(clip.latents_cfhw)
         losses: list[float] = []
         features: list[np.ndarray] = []
-        for draw in range(len(self.objective.timesteps)):
-            predict, loss_of = self._draw(clip, draw)
+        for draw in self._losses.draws(clip):
 
-            def scalar(predict: "_Predict" = predict, loss_of: "_LossOf" = loss_of) -> torch.Tensor:
-                loss = loss_of(predict(self._denoiser))
+            def scalar(draw: ClipDraw = draw) -> torch.Tensor:
+                loss = draw.loss(draw.predict(self._denoiser))
                 losses.append(loss.item())
                 return loss
 
@@ -233,16 +184,13 @@ class GradientStage(Stage):
         self._save_memory(clips[0].latents_cfhw)
         losses: list[list[float]] = []
         features: list[list[np.ndarray | ClipError]] = []
-        for draw in range(len(self.objective.timesteps)):
-            draws = [self._draw(clip, draw) for clip in clips]
+        for draws in zip(*map(self._losses.draws, clips), strict=True):
 
-            def vector(
-                draws: "list[tuple[_Predict, _LossOf]]" = draws,
-            ) -> torch.Tensor:
-                predictions = predict_together(self._denoiser, [predict for predict, _ in draws])
+            def vector(draws: tuple[ClipDraw, ...] = draws) -> torch.Tensor:
+                predictions = predict_together(self._denoiser, [draw.predict for draw in draws])
                 found = [
-                    loss_of(prediction)
-                    for (_, loss_of), prediction in zip(draws, predictions, strict=True)
+                    draw.loss(prediction)
+                    for draw, prediction in zip(draws, predictions, strict=True)
                 ]
                 vector = torch.stack(found)
                 losses.append(vector.tolist())
@@ -262,34 +210,6 @@ class GradientStage(Stage):
 
     def _average(self, gradients: list[np.ndarray]) -> tuple[np.ndarray, float]:
         return average_of_units(gradients, self.objective.weights or None)
-
-    def _draw(self, clip: ClipInputs, draw: int) -> tuple["_Predict", "_LossOf"]:
-        """One pair of timestep and noise: the prediction of a denoiser, and the loss of that."""
-        backbone, objective, latents = self.backbone, self.objective, clip.latents_cfhw
-        timestep = objective.timesteps[draw]
-        told = objective.told[draw] if objective.told else timestep
-        weight = objective.weights[draw] if objective.weights else None
-        noise = self._noise(tuple(latents.shape), draw)
-        noisy = backbone.add_noise(latents, noise, timestep)
-        target = backbone.target(latents, noise, timestep)
-
-        def predict(denoiser: Any) -> torch.Tensor:
-            length = objective.prompt_length
-            return backbone.predict(denoiser, noisy, told, clip.conditions, length)
-
-        def loss_of(prediction_cfhw: torch.Tensor) -> torch.Tensor:
-            loss = motion_weighted_loss(prediction_cfhw, target, clip.weights_fhw, clip.frames)
-            return loss if weight is None else weight * loss
-
-        return predict, loss_of
-
-    def _noise(self, shape: tuple[int, ...], draw: int) -> torch.Tensor:
-        """The shared noise of a shape, kept for the next clip while its shape is the same."""
-        if (shape, draw) not in self._noises:
-            self._noises = {kept: n for kept, n in self._noises.items() if kept[0] == shape}
-            noise = shared_noise(self.objective.noise_seed, shape, draw)
-            self._noises[shape, draw] = noise.to(self.backbone.device)
-        return self._noises[shape, draw]
 
     def _result(
         self, row: Row, inputs: ClipInputs, feature: np.ndarray, norm: float, loss: float
@@ -316,8 +236,6 @@ class GradientStage(Stage):
 
 
 _Found = tuple[np.ndarray, float, float]  # the feature (float64, unit length), its norm, the loss
-_Predict = Callable[[Any], torch.Tensor]
-_LossOf = Callable[[torch.Tensor], torch.Tensor]
 Given = TypeVar("Given")
 Result = TypeVar("Result")
 

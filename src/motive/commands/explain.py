@@ -1,0 +1,36 @@
+"""`motive explain`: where and when inside a clip its influence comes from."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from motive.commands.options import AsJson, RunArgument, open_run
+
+
+def explain(
+    run: RunArgument,
+    clip: Annotated[str, typer.Option(help="A training clip: its id or file name.")],
+    query: Annotated[str, typer.Option(help="A query: its id or file name.")],
+    video: Annotated[
+        Path | None, typer.Option(help="Also write the clip with its heat map, an mp4.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Where and when inside a clip its influence on a query comes from."""
+    from motive.explanation import explain as locate
+
+    opened = open_run(run, quiet=True)
+    found = locate(opened, clip, query)
+    if video is not None:
+        from motive.explanation.overlay import write_overlay
+
+        member = opened.usable("clip")[found.clip_id]
+        write_overlay(found, Path(member.path), opened.sampler, video)
+    if as_json:
+        print(json.dumps(found.as_json(), indent=1))
+    else:
+        from motive.explanation.text import print_explanation
+
+        print_explanation(opened, found)
