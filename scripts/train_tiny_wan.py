@@ -361,8 +361,8 @@ def assemble(work: Path, out: Path, count: int) -> None:
     # The name that transformers 4 and 5 both know; 5 writes its own.
     for file in (out / "model_index.json", out / "tokenizer" / "tokenizer_config.json"):
         file.write_text(file.read_text().replace("TokenizersBackend", "PreTrainedTokenizerFast"))
-    # What `motive curate` takes for this model unless told otherwise.
-    advice = {"frames": 33, "height": 64, "width": 64}
+    # What `motive curate` and `motive generate` take for this model unless told otherwise.
+    advice = {"frames": 33, "height": 64, "width": 64, "fps": 16, "steps": 20}
     (out / "motive.json").write_text(json.dumps(advice) + "\n")
     facts = {
         "seed": SEED,
@@ -413,7 +413,8 @@ The VAE reconstructs clips of corpus 103, which nobody trained on, at {psnr_mean
   captioned "a shape in a scene". Averaged weights (EMA) are what is saved.
 - Captions are padded to {prompt_length} tokens (the `model_max_length`); a fifth of the steps padded
   to 512, which `WanPipeline.__call__` does unless told otherwise.
-- `motive.json` holds the frames and the size that `motive curate` takes by default.
+- `motive.json` holds the frames and the size that `motive curate` takes by default, and the rate and
+  the steps of `motive generate` beside them.
 - {remark}
 - `training.json` has the loss curves. Licence: Apache-2.0.
 

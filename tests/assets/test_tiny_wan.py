@@ -90,4 +90,6 @@ def test_recommended_frames_are_the_zoos() -> None:
         "frames": 33,
         "height": 64,
         "width": 64,
+        "fps": 16,
+        "steps": 20,
     }
