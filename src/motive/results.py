@@ -31,6 +31,8 @@ SELECTION_COLUMNS = (
     "best_query",
     "selected",
 )
+# Beside `votes`, which is their difference, where some queries are unwanted.
+POLARITY_COLUMNS = ("votes_for", "votes_against")
 
 
 def used_queries(run: "Run") -> "Features":
@@ -90,12 +92,14 @@ def ranking_of(run: "Run") -> tuple[Ranking, np.ndarray, list[str], list[str]]:
 def rank_scores(run: "Run", scores: ScoreFile) -> Ranking:
     """The ranking that the run's settings give; memory grows with the clips, not with the queries."""
     chosen, held = run.config.selection, held_back(run)
+    queries = run.usable("query")
     return rank_clips(
         scores.rows(),
         scores.clip_ids,
         fraction=chosen.fraction,
         percentile=chosen.percentile,
         eligible=np.array([clip_id not in held for clip_id in scores.clip_ids]),
+        unwanted=[queries[query_id].unwanted for query_id in scores.query_ids],
         threads=run.config.compute.threads or available_threads(),
     )
 
@@ -145,26 +149,36 @@ def motion_rows(run: "Run") -> list[dict[str, Any]]:
 
 
 def write_selection(run: "Run") -> int:
-    """`selection.csv`, all ranked clips, best first. Returns how many are selected."""
+    """`selection.csv`, all ranked clips, best first. Returns how many are selected.
+
+    Where some queries are unwanted, `votes` is the difference of `votes_for` and `votes_against`.
+    """
     scores = open_scores(run)
     ranking, query_ids, clip_ids = rank_scores(run, scores), scores.query_ids, scores.clip_ids
     clips, queries = run.usable("clip"), run.usable("query")
+    columns: tuple[str, ...] = SELECTION_COLUMNS
+    if any(queries[query_id].unwanted for query_id in query_ids):
+        after = columns.index("votes") + 1
+        columns = (*columns[:after], *POLARITY_COLUMNS, *columns[after:])
     rows = []
     for rank, i in enumerate(ranking.order, start=1):
         member = clips[clip_ids[i]]
-        rows.append(
-            {
-                "rank": rank,
-                "clip_id": member.clip_id,
-                "file_name": member.file_name,
-                "caption": member.caption,
-                "votes": int(ranking.votes[i]),
-                "mean_score": f"{ranking.mean_score[i]:.8f}",
-                "best_query": queries[query_ids[ranking.best_query[i]]].file_name,
-                "selected": "true" if ranking.selected[i] else "false",
-            }
-        )
-    write_atomically(run.path / "selection.csv", _csv(SELECTION_COLUMNS, rows))
+        votes, against = int(ranking.votes[i]), int(ranking.votes_against[i])
+        best = int(ranking.best_query[i])
+        row = {
+            "rank": rank,
+            "clip_id": member.clip_id,
+            "file_name": member.file_name,
+            "caption": member.caption,
+            "votes": votes,
+            "votes_for": votes + against,
+            "votes_against": against,
+            "mean_score": f"{ranking.mean_score[i]:.8f}",
+            "best_query": "" if best < 0 else queries[query_ids[best]].file_name,
+            "selected": "true" if ranking.selected[i] else "false",
+        }
+        rows.append({name: row[name] for name in columns})
+    write_atomically(run.path / "selection.csv", _csv(columns, rows))
     return int(ranking.selected.sum())
 
 

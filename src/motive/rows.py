@@ -11,7 +11,7 @@ from motive.clips.ingest import file_key
 from motive.errors import UserError
 from motive.plan import Plan
 from motive.runs.config import RunConfig
-from motive.runs.members import Member, Role
+from motive.runs.members import POLARITIES, Member, Role
 from motive.runs.stage import Stage
 from motive.runs.store import Store
 from motive.runs.tables import Row
@@ -24,7 +24,7 @@ def dataset_entries(config: RunConfig, role: Role, media: Path) -> list[Member]:
 
     media: folder that a dataset of tar files is unpacked below.
 
-    Raises UserError when the dataset cannot be read.
+    Raises UserError when the dataset cannot be read, or when a query's polarity is none.
     """
     source = config.clips if role == "clip" else config.queries
     root = Path(config.media_root) if config.media_root else None
@@ -41,6 +41,12 @@ def dataset_entries(config: RunConfig, role: Role, media: Path) -> list[Member]:
         )
         for r in dataset.records
     ]
+    for entry in entries if role == "query" else []:
+        if entry.polarity not in POLARITIES:
+            raise UserError(
+                f"the query {entry.file_name} has the polarity {entry.polarity!r}: "
+                f"write {' or '.join(POLARITIES)}, or nothing for {POLARITIES[0]}"
+            )
     named = {e.file_name for e in entries}
     for problem in dataset.problems:
         if problem.file_name not in named:

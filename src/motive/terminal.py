@@ -1,5 +1,6 @@
 """What a person sees in the terminal at the end of a command."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -7,9 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from motive.results import held_back, motion_rows
+from motive.results import POLARITY_COLUMNS, held_back, motion_rows
 
 if TYPE_CHECKING:
+    from motive.diagnosis import Diagnosis
     from motive.pipeline import Run
 
 _ROWS = 12  # of the selection that are shown
@@ -31,7 +33,9 @@ def print_result(run: "Run") -> None:
     rows, failures = run.selection(), run.failures()
     selected = sum(row["selected"] == "true" for row in rows)
     table = _table(f"{selected} of {len(rows)} clips selected")
-    for name in ("rank", "votes", "mean score"):
+    # Where some queries are unwanted, what their votes took away.
+    polar = [name for name in POLARITY_COLUMNS if rows and name in rows[0]]
+    for name in ("rank", "votes", *(name.removeprefix("votes_") for name in polar), "mean score"):
         table.add_column(name, justify="right")
     for name in ("file", "best query"):
         table.add_column(name, overflow="fold")
@@ -40,6 +44,7 @@ def print_result(run: "Run") -> None:
         table.add_row(
             row["rank"],
             row["votes"],
+            *(row[name] for name in polar),
             f"{float(row['mean_score']):.4f}",
             Text(row["file_name"]),
             Text(row["best_query"]),
@@ -94,6 +99,34 @@ def print_motion(run: "Run") -> None:
         console.print(f"{len(held)} of them would be held back from a selection", soft_wrap=True)
     _print_failures(console, run, len(run.failures()))
     console.print(f"motion: {run.path / 'motion.csv'}", soft_wrap=True, highlight=False)
+
+
+def print_diagnosis(diagnosis: "Diagnosis", path: Path) -> None:
+    """The clips that most teach what the queries show, and where the rest is."""
+    console = Console()
+    names = ", ".join(query.file_name for query in diagnosis.queries[:3])
+    if more := len(diagnosis.queries) - 3:
+        names += f" and {more} more" if more > 0 else ""
+    table = _table(f"the clips that most teach {names}")
+    for name in ("rank", "score", "z", "wanted", "px/frame"):
+        table.add_column(name, justify="right")
+    table.add_column("file", overflow="fold")
+    table.add_column("caption", overflow="ellipsis", no_wrap=True)
+    for suspect in diagnosis.suspects[:_ROWS]:
+        wanted = suspect.wanted_score
+        table.add_row(
+            str(suspect.rank),
+            f"{suspect.score:+.4f}",
+            f"{suspect.robust_z:+.1f}",
+            "" if wanted is None else f"{wanted:+.4f}",
+            f"{suspect.motion['mean_speed']:.2f}",
+            Text(suspect.file_name),
+            Text(suspect.caption),
+        )
+    console.print(table)
+    if (rest := len(diagnosis.suspects) - _ROWS) > 0:
+        console.print(f"and {rest} more", soft_wrap=True)
+    console.print(f"diagnosis: {path}", soft_wrap=True, highlight=False)
 
 
 def _print_failures(console: Console, run: "Run", count: int) -> None:

@@ -14,15 +14,18 @@ class Ranking:
     """All clips, judged against all queries.
 
     order: indices of the clips, best first.
-    votes: votes of each clip, in the clips' own order, 0..Q.
-    mean_score: mean over the queries, float64.
-    best_query: index of the query that the clip scores highest with.
+    votes: votes of each clip, in the clips' own order: those of the queries whose motion is wanted
+        minus those of the unwanted ones, so 0..Q where all are wanted.
+    votes_against: votes of the unwanted queries alone.
+    mean_score: mean over the queries, an unwanted one's score with the opposite sign, float64.
+    best_query: index of the wanted query that the clip scores highest with; -1 where none is wanted.
     thresholds: τ of each query.
     selected: whether the clip is among the best K of those that may be selected.
     """
 
     order: np.ndarray
     votes: np.ndarray
+    votes_against: np.ndarray
     mean_score: np.ndarray
     best_query: np.ndarray
     thresholds: np.ndarray
@@ -36,11 +39,13 @@ def rank_clips(
     fraction: float,
     percentile: float,
     eligible: np.ndarray | None = None,
+    unwanted: Sequence[bool] | None = None,
     threads: int = 1,
 ) -> Ranking:
     """Rank clips by votes; ties go to the higher mean score, then to the smaller clip id.
 
     A clip has the vote of query q when its score exceeds τ_q, the `percentile` of that query's scores.
+    The vote of an unwanted query counts against the clip, and so does its score.
 
     scores_qn: the scores of all clips with one query after another, each `(N,)` float32: an array, or
         rows read from a file as they are asked for. Of them `threads + 1` are held at a time, so that
@@ -49,28 +54,34 @@ def rank_clips(
     eligible: which clips may be selected, in the clips' own order; None is all. The others are ranked
         all the same, and their places in the selection go to the next best; when too few are
         eligible, fewer are selected, perhaps none.
+    unwanted: of each query, whether it shows what the model should not learn; None is no query.
     threads: that look for thresholds; their number changes nothing.
     """
     count = len(clip_ids)
-    votes = np.zeros(count, np.int32)
+    votes, against = np.zeros(count, np.int32), np.zeros(count, np.int32)
     total = np.zeros(count)
     best = np.full(count, -np.inf, np.float32)
-    best_query = np.zeros(count, np.int32)
+    best_query = np.full(count, -1, np.int32)
     thresholds = []
     for query, (scores, threshold) in enumerate(_thresholds(scores_qn, percentile, threads)):
         thresholds.append(threshold)
+        if unwanted is not None and unwanted[query]:
+            against += scores > threshold
+            total -= scores
+            continue
         votes += scores > threshold
         total += scores
         # Of equal scores the first query's counts.
         np.copyto(best_query, query, where=scores > best)
         np.maximum(best, scores, out=best)
+    votes -= against
     mean_score = total / len(thresholds)
     order = _best_first(votes, mean_score, clip_ids)
     wanted = max(1, round(fraction * count))
     selected = np.zeros(count, bool)
     candidates = order if eligible is None else order[eligible[order]]
     selected[candidates[:wanted]] = True
-    return Ranking(order, votes, mean_score, best_query, np.array(thresholds), selected)
+    return Ranking(order, votes, against, mean_score, best_query, np.array(thresholds), selected)
 
 
 def percentile_of(scores_n: np.ndarray, percentile: float) -> np.float32:

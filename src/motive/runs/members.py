@@ -1,5 +1,6 @@
 """The run's account of its files: every clip and query that the datasets name, and what became of it."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -9,6 +10,7 @@ import pyarrow as pa
 from motive.runs.tables import Row, Table
 
 Role = Literal["clip", "query"]
+POLARITIES = ("wanted", "unwanted")
 MADE_BY = "datasets"
 
 SCHEMA = pa.schema(
@@ -53,6 +55,16 @@ class Member:
     @property
     def usable(self) -> bool:
         return not self.reason
+
+    @property
+    def polarity(self) -> str:
+        """Of a query: whether its motion is `wanted` or `unwanted`, by the dataset's column of that name."""
+        return str(json.loads(self.extra).get("polarity") or POLARITIES[0])
+
+    @property
+    def unwanted(self) -> bool:
+        """Whether the query shows what the model should not learn."""
+        return self.polarity == "unwanted"
 
     @property
     def feature_key(self) -> str:

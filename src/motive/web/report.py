@@ -38,8 +38,9 @@ _UNSHOWABLE = re.compile(
 class ClipCard:
     """One ranked clip.
 
-    rank: 1 is the best. votes: how many queries voted for it. mean_score: mean influence over the
-    queries. best_query: id of the query that it influences most. magnitude: mean motion, pixels per
+    rank: 1 is the best. votes: how many queries voted for it, minus the votes_against of unwanted
+    queries. mean_score: mean influence over the queries, an unwanted one's with the opposite sign.
+    best_query: id of the wanted query that it influences most. magnitude: mean motion, pixels per
     frame. frames: frames that were attributed. note: what a reader must know, such as
     "static: no motion, feature is zero".
     """
@@ -56,6 +57,7 @@ class ClipCard:
     frames: int
     preview: Preview | None
     note: str = ""
+    votes_against: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ class QueryCard:
     scores: influence of every clip on this query, shape (clips,), in the order of
     `ReportData.clips`. threshold: τ; a clip scoring above it gets this query's vote.
     top, bottom: the (clip_id, score) pairs to show, best first and worst first. label: the motion
-    that it shows, where that is known.
+    that it shows, where that is known. unwanted: it shows what the model should not learn, and its
+    votes count against a clip.
     """
 
     query_id: str
@@ -78,6 +81,7 @@ class QueryCard:
     top: list[tuple[str, float]]
     bottom: list[tuple[str, float]]
     label: str = ""
+    unwanted: bool = False
 
 
 @dataclass(frozen=True)
@@ -235,6 +239,7 @@ def _payload(
                 "caption": _showable(clip.caption),
                 "rank": int(clip.rank),
                 "votes": int(clip.votes),
+                "against": int(clip.votes_against),
                 "mean": float(clip.mean_score),
                 "best": None if clip.best_query is None else data.query_index[clip.best_query],
                 "selected": bool(clip.selected),
@@ -248,6 +253,7 @@ def _payload(
         "queries": [
             {
                 "name": _showable(name),
+                "unwanted": bool(query.unwanted),
                 "preview": preview,
                 "threshold": float(query.threshold),
                 "scores": _base64(np.asarray(query.scores, dtype="<f4").tobytes()),
@@ -273,6 +279,8 @@ def _verdicts(data: ReportData, names: list[str], order: list[int]) -> list[dict
     for kind, index in ends:
         clip = data.clips[index]
         votes = _count(clip.votes, "vote") if clip.votes else "No vote"
+        if any(query.unwanted for query in data.queries):
+            votes = f"{clip.votes + clip.votes_against} votes for and {clip.votes_against} against"
         reasons = [
             f"{votes} from {_count(total, 'query', 'queries')}, "
             f"mean influence {format_score(clip.mean_score)}"

@@ -63,8 +63,9 @@ def _report_data(run: "Run", check: list[dict[str, object]] | None, check_note: 
             caption=clips[clip_id].caption,
             rank=int(rank_of[i]),
             votes=int(ranking.votes[i]),
+            votes_against=int(ranking.votes_against[i]),
             mean_score=float(ranking.mean_score[i]),
-            best_query=query_ids[ranking.best_query[i]],
+            best_query=None if ranking.best_query[i] < 0 else query_ids[ranking.best_query[i]],
             selected=bool(ranking.selected[i]),
             magnitude=float(motion[clip_id]["mean_speed"]),
             frames=clips[clip_id].frames,
@@ -85,6 +86,7 @@ def _report_data(run: "Run", check: list[dict[str, object]] | None, check_note: 
             top=extremes[query_id][0],
             bottom=extremes[query_id][1],
             label=motion_label(queries[query_id]),
+            unwanted=queries[query_id].unwanted,
         )
         for q, query_id in enumerate(query_ids)
     ]

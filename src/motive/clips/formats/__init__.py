@@ -17,6 +17,7 @@ from motive.clips.formats import (
     diffusion_pipe,
     finetrainers,
     folder,
+    generated,
     musubi,
     videofolder,
     webdataset,
@@ -67,6 +68,7 @@ class Format(Protocol):
 
 #: In the order in which they are asked: `folder`, which takes any folder, is last.
 FORMATS: tuple[Format, ...] = (
+    generated,
     cosmos_curate,
     videofolder,
     diffsynth,

@@ -144,19 +144,22 @@ function drawHistogram(svg, scores, threshold) {
 
 /** How many clips received how many votes, selected ones below. */
 function drawVotes(svg, clips, queries) {
-  const most = Math.max(queries, ...clips.map((clip) => clip.votes));
-  const bars = Array.from({ length: most + 1 }, (_, votes) => ({
-    low: votes - 0.5, high: votes + 0.5, parts: [[0, "on"], [0, "off"]],
+  // Below zero where unwanted queries vote against a clip.
+  const least = clips.reduce((low, clip) => Math.min(low, clip.votes), 0);
+  const most = clips.reduce((high, clip) => Math.max(high, clip.votes), queries);
+  const bars = Array.from({ length: most - least + 1 }, (_, k) => ({
+    low: least + k - 0.5, high: least + k + 0.5, parts: [[0, "on"], [0, "off"]],
   }));
-  for (const clip of clips) bars[clip.votes].parts[clip.selected ? 0 : 1][0] += 1;
-  bars.forEach((bar, votes) => {
+  for (const clip of clips) bars[clip.votes - least].parts[clip.selected ? 0 : 1][0] += 1;
+  bars.forEach((bar, k) => {
+    const votes = least + k;
     const total = bar.parts[0][0] + bar.parts[1][0];
     bar.title = `${total} ${total === 1 ? "clip" : "clips"} with ${votes} ${votes === 1 ? "vote" : "votes"}, ${bar.parts[0][0]} selected`;
   });
-  const every = Math.ceil((most + 1) / 12);
+  const every = Math.ceil(bars.length / 12);
   drawBars(svg, bars, {
     height: 380, xLabel: `votes (of ${queries} ${queries === 1 ? "query" : "queries"})`, yLabel: "clips",
-    xTicks: () => bars.map((_, votes) => [votes, String(votes)]).filter(([votes]) => votes % every === 0),
+    xTicks: () => bars.map((_, k) => [least + k, String(least + k)]).filter(([votes]) => votes % every === 0),
   });
 }
 

@@ -150,7 +150,9 @@ function inspect(index) {
   byId("inspector-note").hidden = !clip.note;
   byId("inspector-rank").textContent = `${clip.rank} of ${clips.length}${clip.selected ? ", selected" : ""}`;
   const facts = [
-    ["votes", `${clip.votes} of ${queries.length}`],
+    ["votes", queries.some((query) => query.unwanted)
+      ? `${clip.votes} (${clip.votes + clip.against} for, ${clip.against} against)`
+      : `${clip.votes} of ${queries.length}`],
     ["mean influence", signed(clip.mean)],
     ["motion", `${decimal(clip.magnitude, 2)} px/frame`],
     ["frames", String(clip.frames)],

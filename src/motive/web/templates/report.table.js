@@ -102,7 +102,8 @@ class ClipTable {
     caption.title = clip.caption;
     cell("clip", name, caption);
     if (clip.note) row.lastChild.append(element("span", "note", clip.note));
-    cell("num", String(clip.votes));
+    const votes = cell("num", String(clip.votes));
+    if (clip.against) votes.title = `${clip.votes + clip.against} for, ${clip.against} against`;
     const bar = element("div", "bar");
     const fill = element("i", clip.mean < 0 ? "minus" : "plus");
     fill.style.width = `${(50 * Math.abs(clip.mean)) / this.widest}%`;
