@@ -1,0 +1,87 @@
+"""A server for one run, on loopback unless told otherwise."""
+
+import secrets
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from motive.errors import UserError
+
+if TYPE_CHECKING:
+    from motive.explorer.session import Session
+
+PORT = 8765
+
+
+def serve_explorer(path: Path, *, host: str, port: int | None, browser: bool) -> None:
+    """Open the run in `path` and answer until interrupted. Prints the address once it answers.
+
+    port: None is 8765, or any free one when that is taken; 0 is any free one.
+    browser: open the address in the person's browser.
+
+    A server that others can reach asks for the secret in the address that is printed.
+
+    Raises UserError when the run cannot be explored, the port is taken, or a package is missing.
+    """
+    listening = _listen(host, port)
+    with ThreadPoolExecutor(1) as beside:
+        # Arrow reads the table while Python imports the server.
+        opening = beside.submit(_open, path)
+        try:
+            import uvicorn
+
+            from motive.explorer.app import make_app
+            from motive.explorer.security import is_loopback
+        except ImportError as error:
+            raise UserError(
+                f"the explorer needs the package {error.name}: "
+                "pip install 'motive-attribution[explore]'"
+            ) from None
+        session = opening.result()
+    token = None if is_loopback(host) else secrets.token_urlsafe(24)
+    app = make_app(session, host, token)
+    shown = f"[{host}]" if ":" in host else host
+    address = f"http://{shown}:{listening.getsockname()[1]}/"
+    if token:
+        address += f"?token={token}"
+    session.warm_up()
+    print(f"{path} at {address}", flush=True)
+    if token:
+        print("whoever has this address sees the clips and can change the choice", flush=True)
+    print("Ctrl+C ends it; decisions are saved as they are made", flush=True)
+    if browser:
+        import webbrowser
+
+        webbrowser.open(address)
+    config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
+    try:
+        uvicorn.Server(config).run(sockets=[listening])
+    finally:
+        session.close()
+
+
+def _open(path: Path) -> "Session":
+    from motive.explorer.session import Session
+    from motive.pipeline import Run
+
+    return Session(Run.open(path))
+
+
+def _listen(host: str, port: int | None) -> socket.socket:
+    """A socket that listens, so that the address can be told before the first request."""
+    tries = (PORT, 0) if port is None else (port,)
+    for wanted in tries:
+        try:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            made = socket.socket(family, socket.SOCK_STREAM)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            made.bind((host, wanted))
+            made.listen(128)
+            return made
+        except (OSError, OverflowError) as error:
+            made.close()
+            reason = getattr(error, "strerror", None) or error
+    raise UserError(
+        f"{host} port {tries[-1]} cannot be listened on ({reason}): use another --port or --host"
+    )
