@@ -9,7 +9,21 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from motive.commands import curate, models, results, zoo
+from motive.commands import (
+    compare,
+    curate,
+    diagnose,
+    evaluate,
+    explain,
+    explore,
+    finetune,
+    generate,
+    models,
+    results,
+    study,
+    subsets,
+    zoo,
+)
 from motive.errors import UserError
 
 app = typer.Typer(
@@ -50,6 +64,15 @@ for _stage in results.STAGES:
     app.command(_stage)(results.stage_command(_stage))
 app.command()(results.export)
 app.command()(results.info)
+app.command()(explore.explore)
+app.command()(explain.explain)
+app.command()(diagnose.diagnose)
+app.command()(subsets.subset)
+app.command()(finetune.finetune)
+app.command()(generate.generate)
+app.command()(evaluate.evaluate)
+app.command()(compare.compare)
+app.add_typer(study.study_app, name="study")
 app.command()(models.doctor)
 app.command()(models.backbones)
 app.command()(zoo.demo)

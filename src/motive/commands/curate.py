@@ -79,7 +79,14 @@ def curate(
     train: Annotated[
         str, typer.Option(help="Gradients of the base's weights, or of the LoRA's: base or lora.")
     ] = "base",
-    parameters: Annotated[str, typer.Option(help="Name pattern of the trained parameters.")] = "*",
+    posterior: Annotated[
+        str | None,
+        typer.Option(help="Latents as the encoder's mean or a sample; else the trainer's own."),
+    ] = None,
+    parameters: Annotated[
+        str | None,
+        typer.Option(help="Name pattern of the trained parameters; else what is trained."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the shared noise and the projection.")] = 0,
     frames: Annotated[int | None, typer.Option(help="At most so many frames of a clip.")] = None,
     size: Size = None,
@@ -127,6 +134,7 @@ def curate(
         "gradients.draws": draws,
         "gradients.shift": shift,
         "gradients.timestep_range": parse_range(timestep_range),
+        "gradients.posterior": posterior,
         "gradients.parameters": parameters,
         "gradients.projection": projection,
         "gradients.dim": dim,

@@ -15,7 +15,10 @@ def doctor(
     ] = None,
     size: Size = None,
     timestep: Annotated[str, typer.Option(help="auto, or 1..1000; several with commas.")] = "auto",
-    parameters: Annotated[str, typer.Option(help="Name pattern of the trained parameters.")] = "*",
+    parameters: Annotated[
+        str | None,
+        typer.Option(help="Name pattern of the trained parameters; else what is trained."),
+    ] = None,
     projection: Annotated[str, typer.Option(help="As of curate.")] = "fastfood",
     dim: Annotated[int, typer.Option(help="Length of a gradient feature.")] = 512,
     clips: Annotated[int, typer.Option(help="To project the hours for.")] = 1000,
