@@ -41,14 +41,14 @@ def _missing(what: str, packages: str) -> None:
 
 @pytest.fixture(scope="session")
 def arms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Three arms with a one-second video of each of two prompts and two seeds."""
+    """Three arms with half a second of video of each of two prompts and two seeds."""
     root = tmp_path_factory.mktemp("arms")
     for k, name in enumerate(("base", "motive", "random")):
         (root / name).mkdir()
         for i, prompt in enumerate(PROMPTS):
             for seed in range(2):
                 frames = _moving_square(step=2 + 2 * k, row=10 + 8 * i + 20 * seed)
-                write_mp4(root / name / f"{prompt}-{seed}.mp4", frames, 12)
+                write_mp4(root / name / f"{prompt}-{seed}.mp4", frames, 24)
     (root / "prompts.txt").write_text("\n".join(PROMPTS) + "\n")
     return {name: root / name for name in ("base", "motive", "random")}
 

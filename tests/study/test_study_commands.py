@@ -92,6 +92,32 @@ def test_from_folders_to_a_report(
     assert lines[0] == f"{names[0]}\t6 of 6\thttps://study.example.org/join/{token}"
 
 
+def test_a_database_server_is_named_with_every_command_and_never_written_down(
+    arms: dict[str, Path], tmp_path: Path, postgres: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = tmp_path / "study"
+    words = ["--prompts", arms["base"].parent / "prompts.txt", "--quiet", "--annotators", 2]
+    words += [f"--arm={name}={folder}" for name, folder in list(arms.items())[:2]]
+    assert run("create", *words, "--out", study, "--database", postgres) == 0
+    assert not (study / "study.db").exists()
+    for file in (study / "study.json", study / "links.csv"):
+        assert "postgresql" not in file.read_text()
+    assert "give --database its URL" in complaint(capsys, "serve", study)
+    design = read_design(study)
+    held = open_database(study, design, postgres)
+    judging, token = Judging(design, held), read_tokens(study)["annotator-01"]
+    turn = judging.turn(token)
+    assert turn is not None
+    assert turn.place_id is not None
+    judging.answer(token, turn.place_id, "left", 2000)
+    held.close()
+    assert run("links", study, "--database", postgres) == 0
+    assert "annotator-01\t1 of 9" in capsys.readouterr().out
+    # A database belongs to one study.
+    said = complaint(capsys, "create", *words, "--out", tmp_path / "b", "--database", postgres)
+    assert "belongs to another study" in said
+
+
 def test_judgements_from_elsewhere(
     make_study: MakeStudy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -106,9 +106,7 @@ def _make_engine(url: str) -> Engine:
     except (ArgumentError, NoSuchModuleError):
         raise UserError("--database must be a URL such as postgresql://user@host/name") from None
     except ImportError:
-        raise UserError(
-            "PostgreSQL needs psycopg: pip install 'motive-attribution[study-postgresql]'"
-        ) from None
+        raise UserError("PostgreSQL needs psycopg: pip install 'psycopg[binary]'") from None
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

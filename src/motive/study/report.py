@@ -106,8 +106,8 @@ def _details(row: Comparison) -> list[str]:
     lines = [
         f"{row.judgements} judgements, {row.annotators} annotators, {row.videos} videos; "
         f"{row.wins} wins, {row.ties} ties, {row.losses} losses",
-        f"preference against 50%: p = {_number(row.p, 4)}, adjusted for all pairs of arms "
-        f"{_number(row.p_holm, 4)} (sign test as if independent: {_number(row.sign_test_p, 4)})",
+        f"preference against 50%: {_p(row.p)}, adjusted for all pairs of arms {_p(row.p_holm)} "
+        f"(sign test as if independent: {_p(row.sign_test_p)})",
         f"two-way cluster bootstrap of the preference: {100 * row.bootstrap[0]:.1f} to "
         f"{100 * row.bootstrap[1]:.1f}; design effect {_number(row.preference.design_effect, 2)}",
         f"agreement (Krippendorff's alpha): {_number(row.alpha, 3)} ordinal, "
@@ -148,8 +148,11 @@ def _percent(share: Share) -> str:
 def _number(value: float, digits: int) -> str:
     if math.isnan(value):
         return "unknown"
-    least = 10**-digits
-    return f"below {least:.{digits}f}" if 0 < value < least / 2 else f"{value:.{digits}f}"
+    return f"{value:.{digits}f}"
+
+
+def _p(value: float) -> str:
+    return "p < 0.0001" if value < 1e-4 else f"p = {_number(value, 4)}"
 
 
 def _flat(row: Comparison) -> dict[str, object]:
