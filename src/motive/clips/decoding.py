@@ -106,6 +106,30 @@ def decode_clip(path: Path, sampler: FrameSampler) -> DecodedClip:
     )
 
 
+def decode_all(path: Path) -> tuple[np.ndarray, float]:
+    """Every frame of a file as it is, `(frames, height, width, 3)` RGB uint8, and its nominal rate.
+
+    In the order of `decode_clip`. The rate is in frames per second as the container tells it; 0 when it
+    does not.
+
+    Raises ClipError with the reason when the file cannot be decoded to its end, or its frames change size.
+    """
+    import av
+
+    try:
+        images = [_upright(frame) for _, _, frame in _frames(path)]
+        with av.open(str(path)) as container:
+            stream = container.streams.best("video")
+            rate = stream and (stream.guessed_rate or stream.average_rate)
+    except (_BrokenStreamError, av.FFmpegError, OSError) as broken:
+        raise ClipError(f"decoding fails: {_reason(broken)}") from None
+    if not images:
+        raise ClipError("no frame can be decoded")
+    if any(image.shape != images[0].shape for image in images):
+        raise ClipError("its frames change size")
+    return np.stack(images), float(rate or 0)
+
+
 class _BrokenStreamError(Exception):
     """FFmpeg gave up; the message is its reason."""
 

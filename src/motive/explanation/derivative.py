@@ -67,7 +67,7 @@ def heat_map(
             return draw.loss_map(draw.predict(network))
 
         with torch.no_grad(), BlockwiseAttention():
-            _, along_fhw = jvp(map_of, (values,), (direction,))
+            along_fhw = jvp(map_of, (values,), (direction,))[1]
         share = (draw.weight or 1.0) / (norm * len(draws) * length)
         total = total + share * along_fhw.float().cpu()
     return total
