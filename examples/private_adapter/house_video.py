@@ -86,8 +86,16 @@ class HouseVideoBackbone(FlowBackbone, DiffusersBackbone):
 
     def encode_pixels(self, video_bcfhw: torch.Tensor) -> dict[str, torch.Tensor]:
         config = self._vae.config
-        latents_cfhw = self._vae.encode(video_bcfhw).latent_dist.mode()[0]
+        latents_cfhw = self.latents_of(self._vae.encode(video_bcfhw).latent_dist)
         return {"latents": standardised(latents_cfhw, config.latents_mean, config.latents_std)}
+
+    def latent_channels(self) -> int:
+        return int(self.setting("vae", "z_dim", 16))
+
+    def condition_shapes(
+        self, latents_cfhw: tuple[int, ...], prompt_length: int
+    ) -> dict[str, tuple[int, ...]]:
+        return {"text": (int(self.setting("network", "text", 16)),)}
 
     def load_text_encoder(self) -> None:
         from transformers import UMT5EncoderModel

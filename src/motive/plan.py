@@ -3,7 +3,7 @@
 import hashlib
 import json
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,13 +16,15 @@ from motive.clips.ingest import IngestStage, file_key
 from motive.clips.sampling import FrameSampler
 from motive.errors import UserError
 from motive.gradients.objective import Objective
-from motive.gradients.trainers import PAPER, Draw, trainer_draws
+from motive.gradients.trainers import PAPER, Draw, trainer_draws, trainer_posterior
 from motive.motion.track import TrackStage
 from motive.motion.trackers import make_tracker
 from motive.runs.config import RunConfig
 from motive.runs.provenance import write_atomically
 
 if TYPE_CHECKING:
+    import torch
+
     from motive.backbones.base import Backbone
 
 
@@ -50,13 +52,31 @@ class Plan:
     def backbone(self) -> "Backbone":
         compute = self.config.compute
         dtype, text_dtype = self._dtypes or (compute.dtype, "auto")
-        return load_backbone(
+        backbone = load_backbone(
             self.source,
             dtype=dtype,
             device=compute.device,
             text_dtype=text_dtype,
             threads=compute.threads,
         )
+        if self._posterior_for(backbone) == "sample":
+            backbone.sample_posterior(partial(_posterior_noise, self.config.seed))
+        return backbone
+
+    @property
+    def posterior(self) -> str:
+        """What of the VAE's posterior the latents are: `mean` or `sample`."""
+        return self._posterior_for(self.backbone)
+
+    def _posterior_for(self, backbone: "Backbone") -> str:
+        wanted = self.config.gradients
+        return wanted.posterior or trainer_posterior(wanted.trainer, backbone.family)
+
+    @property
+    def parameters(self) -> str:
+        """Name pattern of the parameters that are differentiated."""
+        everything = "*" if self.finetuned.train == "lora" else self.backbone.trained
+        return self.config.gradients.parameters or everything
 
     @cached_property
     def finetuned(self) -> Finetuned:
@@ -124,6 +144,12 @@ class Plan:
             mode=wanted.mode,
             fit=wanted.fit,
         )
+        longest = self.backbone.longest_clip()
+        if longest is not None and sampler.max_frames > longest:
+            raise UserError(
+                f"clips of {sampler.max_frames} frames are too long for {self.source.name}, which takes "
+                f"{longest} at most: use --frames {longest} or fewer"
+            )
         rows, columns = self.backbone.size_multiples()
         if sampler.height % rows or sampler.width % columns:
             near = f"{_nearest(sampler.height, rows)}x{_nearest(sampler.width, columns)}"
@@ -194,13 +220,14 @@ class Plan:
             timesteps=self.timesteps,
             noise_seed=config.seed,
             prompt_length=self.backbone.default_prompt_length(),
-            parameters=config.gradients.parameters,
+            parameters=self.parameters,
             length_factor=config.gradients.length_factor,
             projection=config.gradients.projection,
             dim=config.gradients.dim,
             projection_seed=config.seed,
             dtype=self.backbone.dtype_name,
             text_dtype=self.backbone.text_dtype_name,
+            posterior=self.posterior,
             denoiser=self.backbone.settle(self.timesteps),
             trainer=config.gradients.trainer,
             told=told if told != self.timesteps else (),
@@ -223,12 +250,24 @@ class Plan:
 
     @cached_property
     def encode_stage(self) -> EncodeVideoStage:
-        return EncodeVideoStage(self.backbone, self.model_fingerprint, self.sampler)
+        drawn = f"sample seed={self.config.seed}"
+        return EncodeVideoStage(
+            self.backbone,
+            self.model_fingerprint,
+            self.sampler,
+            posterior=drawn if self.posterior == "sample" else "mean",
+        )
 
     @cached_property
     def text_stage(self) -> EncodeTextStage:
         length = self.objective.prompt_length
         return EncodeTextStage(self.backbone, self.model_fingerprint, length)
+
+
+def _posterior_noise(seed: int, shape_cfhw: tuple[int, ...]) -> "torch.Tensor":
+    from motive.gradients.noise import posterior_noise
+
+    return posterior_noise(seed, shape_cfhw)
 
 
 def _nearest(pixels: int, multiple: int) -> int:

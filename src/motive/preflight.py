@@ -38,7 +38,7 @@ def require_sound_settings(plan: Plan, recorded: Record | None) -> None:
     plan.backbone.device  # noqa: B018  (refuses one that is not there)
     wanted = plan.config.gradients
     network = empty_network(plan.backbone, plan.finetuned)  # refuses files that do not fit
-    chosen = trained_parameters(network, wanted.parameters, plan.objective.train)
+    chosen = trained_parameters(network, plan.parameters, plan.objective.train)
     shapes = {name: tuple(parameter.shape) for name, parameter in chosen.items()}
     make_projection(wanted.projection, wanted.dim, plan.config.seed, shapes)
 

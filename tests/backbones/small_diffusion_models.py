@@ -1,11 +1,7 @@
 """Pipelines of the ε- and v-predicting families with random weights, saved by diffusers itself."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
-from unittest.mock import patch
 
 import torch
 from diffusers import (
@@ -69,23 +65,6 @@ def build_cogvideox(path: Path, variant: str = "5b") -> Path:
         ),
     ).save_pretrained(path)
     return advise(path, 9, 32)
-
-
-@contextmanager
-def allegro_cleaning() -> Iterator[None]:
-    """Allegro's captions cleaned where beautifulsoup4 is not installed: ours hold no markup."""
-
-    def soup(text: str, features: str) -> SimpleNamespace:
-        assert "<" not in text, "this needs beautifulsoup4"
-        return SimpleNamespace(text=text)
-
-    pipeline = "diffusers.pipelines.allegro.pipeline_allegro"
-    with (
-        patch(f"{pipeline}.BeautifulSoup", soup, create=True),
-        patch(f"{pipeline}.is_bs4_available", lambda: True),
-        patch("diffusers.utils.is_bs4_available", lambda: True),
-    ):
-        yield
 
 
 def build_allegro(path: Path) -> Path:

@@ -1,6 +1,5 @@
 """Allegro against ε-prediction, written out with diffusers' own pipeline and scheduler."""
 
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -24,21 +23,15 @@ from adapter_checks import (
 )
 from diffusers import AllegroPipeline, DDPMScheduler
 from diffusion_checks import DIFFUSION_MUTANTS, Expected, check_run_losses, noise_like
-from small_diffusion_models import allegro_cleaning, build_allegro
+from small_diffusion_models import build_allegro
 
 from motive.backbones.allegro import AllegroBackbone
 from motive.errors import ClipError, UserError
 from motive.zoo.render import render_corpus
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _cleaning() -> Iterator[None]:
-    with allegro_cleaning():
-        yield
-
-
 @pytest.fixture(scope="module")
-def family(tmp_path_factory: pytest.TempPathFactory, _cleaning: None) -> Family:
+def family(tmp_path_factory: pytest.TempPathFactory) -> Family:
     found = load_family(build_allegro(tmp_path_factory.mktemp("allegro") / "model"))
     # The VAE's tiles cannot be small: each clip goes through it once.
     encode, encoded_clips = found.backbone.encode_video, {}
@@ -162,5 +155,6 @@ def test_beautifulsoup_is_asked_for(family: Family, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("model", AllegroBackbone.published)
 def test_the_published_size(model: str, tmp_path: Path) -> None:
-    # diffusers' defaults are transformer/config.json; Allegro's paper says 2.8B.
+    # diffusers' defaults are transformer/config.json, which stands in a comment of Allegro's own source.
+    # Its announcement: "a 2.8B parameter VideoDiT model".
     check_published(tmp_path, model, {}, AllegroBackbone)

@@ -25,7 +25,9 @@ from diffusers import AnimateDiffPipeline, DDPMScheduler, MotionAdapter
 from diffusion_checks import DIFFUSION_MUTANTS, Expected, check_run_losses, noise_like
 from small_stable_diffusion_models import build_animatediff
 
+from motive import Run
 from motive.backbones.animatediff import AnimateDiffBackbone
+from motive.errors import UserError
 from motive.gradients.streaming import choose_parameters
 
 SD_15 = 859_520_964
@@ -79,12 +81,26 @@ OWN: dict[str, Mutation] = {
 MUTANTS = DIFFUSION_MUTANTS | OWN
 
 
-@pytest.mark.parametrize("parameters", ["*", AnimateDiffBackbone.trained])
-def test_a_run(family: Family, few_clips: Path, tmp_path: Path, parameters: str) -> None:
-    check_run_losses(
+@pytest.mark.parametrize("parameters", [None, "*"])
+def test_a_run(family: Family, few_clips: Path, tmp_path: Path, parameters: str | None) -> None:
+    run = check_run_losses(
         family.path, few_clips, tmp_path / "run", partial(training_loss, family.path),
         **{"gradients.parameters": parameters},
     )  # fmt: skip
+    # The motion modules, unless the whole U-Net is asked for.
+    assert run.objective.parameters == (parameters or AnimateDiffBackbone.trained)
+
+
+def test_clips_beyond_the_motion_modules_are_refused_before_a_run(
+    family: Family, few_clips: Path, tmp_path: Path
+) -> None:
+    settings = {"clips": str(few_clips), "queries": str(few_clips), "model": str(family.path)}
+    with pytest.raises(UserError, match="33 frames are too long"):
+        Run.create(tmp_path / "run", **settings, sampling__frames=33)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(RuntimeError, match="size of tensor"):  # what would have happened
+        family.loss(np.zeros((33, 64, 64, 3), np.uint8))
+    assert family.loss(np.zeros((32, 64, 64, 3), np.uint8)).isfinite()
 
 
 @pytest.mark.parametrize("timestep", [1, 501, 1000])
@@ -130,7 +146,7 @@ def test_every_frame_is_a_latent_frame(family: Family) -> None:
 
 @pytest.mark.parametrize("model", AnimateDiffBackbone.published)
 def test_the_published_size(model: str, tmp_path: Path) -> None:
-    # Motion adapter v1.5.2 in the U-Net of Stable Diffusion 1.5.
+    # Motion adapter v1.5.2 in the U-Net of Stable Diffusion 1.5: computed from the configurations alone.
     check_published(tmp_path, model, {"cross_attention_dim": 768}, AnimateDiffBackbone)
     with torch.device("meta"):
         adapter = MotionAdapter(motion_max_seq_length=32)

@@ -201,7 +201,8 @@ def test_clips_have_the_size_that_the_models_were_made_for(tmp_path: Path) -> No
     assert (sampler.max_frames, sampler.height, sampler.width) == (49, 480, 720)
 
 
-# --- the published sizes: entries of transformer/config.json that are not diffusers' defaults
+# --- the published sizes: what is not diffusers' default, as its conversion script states it
+# (scripts/convert_cogvideox_to_diffusers.py). The names say 2B and 5B.
 
 _5B: dict[str, Any] = {
     "num_attention_heads": 48, "num_layers": 42, "use_rotary_positional_embeddings": True,

@@ -159,6 +159,7 @@ def test_torchvision_is_asked_for(family: Family, monkeypatch: pytest.MonkeyPatc
 
 
 # --- the published sizes, as diffusers' conversion script states them
+# (scripts/convert_cosmos_to_diffusers.py, Cosmos-2.0-Diffusion-2B-Video2World and -14B)
 
 _2: dict[str, Any] = {
     "in_channels": 17, "out_channels": 16, "num_attention_heads": 16, "attention_head_dim": 128,

@@ -210,7 +210,8 @@ def test_models_with_another_objective_are_refused(tmp_path: Path) -> None:
         HunyuanVideo15Backbone(described(tmp_path / "b", '{"use_meanflow": true}'))
 
 
-# The classes' defaults are what diffusers' conversion scripts state for these models.
+# The classes' defaults are what diffusers' conversion scripts state for these models
+# (scripts/convert_hunyuan_video_to_diffusers.py, HYVideo-T/2-cfgdistill, and convert_hunyuan_video1_5_…).
 
 
 def test_the_published_size_of_10(tmp_path: Path) -> None:

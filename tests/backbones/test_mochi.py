@@ -137,7 +137,7 @@ def test_precisions_and_recomputing(mochi: Family) -> None:
 
 
 def test_the_published_size(tmp_path: Path) -> None:
-    """The class's defaults are the published configuration: the conversion script states none."""
+    """scripts/convert_mochi_to_diffusers.py makes the transformer with the class's defaults."""
     check_published(tmp_path, "genmo/mochi-1-preview", {}, MochiBackbone)
     # "A 10 billion parameter diffusion model" (Genmo's model card).
     assert round(MochiBackbone.published["genmo/mochi-1-preview"] / 1e9) == 10

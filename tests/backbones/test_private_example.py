@@ -56,6 +56,8 @@ def test_an_adapter_in_one_file_outside_the_package(
     capsys.readouterr()
     assert motive("--adapter", ADAPTER, "info", out, "--json") == 0
     assert json.loads(capsys.readouterr().out)["objective"]["denoiser"] == "network"
+    assert motive("--adapter", ADAPTER, "doctor", model, "--device", "cpu", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["latent_cells"] == 3 * 4 * 4
     features = Run.open(out).features("clip")
     assert len(features.members) == 3
     assert np.allclose(np.linalg.norm(features.features_nd, axis=1), 1, atol=1e-5)

@@ -186,7 +186,7 @@ def test_the_default_timestep_is_of_the_authors_shift(families: dict[str, Family
     assert (sampler.max_frames, sampler.height, sampler.length_step) == (9, 32, 4)
 
 
-# The configurations that diffusers' conversion script states.
+# As diffusers' conversion script states them (scripts/convert_skyreelsv2_to_diffusers.py).
 SMALL = {"num_attention_heads": 12, "num_layers": 30, "ffn_dim": 8960}
 LARGE = {"num_attention_heads": 40, "num_layers": 40, "ffn_dim": 13824}
 

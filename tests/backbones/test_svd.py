@@ -156,5 +156,6 @@ def test_timesteps_are_steps_of_the_schedulers_trajectory(family: Family) -> Non
 
 @pytest.mark.parametrize("model", StableVideoDiffusionBackbone.published)
 def test_the_published_size(model: str, tmp_path: Path) -> None:
-    # unet/config.json differs from diffusers' defaults in num_frames alone.
+    # unet/config.json differs from diffusers' defaults in num_frames alone (compared with a copy of it, of
+    # stable-video-diffusion-img2vid-xt). The number is computed from it; no card states one.
     check_published(tmp_path, model, {}, StableVideoDiffusionBackbone)

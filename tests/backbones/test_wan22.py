@@ -214,7 +214,8 @@ def test_precisions_and_recomputing(ti2v: Family, low: Family) -> None:
     check_recomputing(low)
 
 
-# --- the published sizes, whose configurations diffusers' conversion script states
+# --- the published sizes, as diffusers' conversion script states them
+# (scripts/convert_wan_to_diffusers.py, get_transformer_config)
 
 SIZES: dict[str, dict[str, Any]] = {
     "Wan-AI/Wan2.1-T2V-1.3B-Diffusers": {"num_attention_heads": 12, "num_layers": 30, "ffn_dim": 8960},

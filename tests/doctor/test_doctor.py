@@ -8,6 +8,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from huggingface_hub.errors import LocalEntryNotFoundError
+from peft import LoraConfig
 from rich.console import Console
 
 from motive.cli import main
@@ -100,6 +101,27 @@ def test_settings_change_what_it_costs(large: Path, found: Diagnosis) -> None:
         diagnosis(large, sampling__height=500, sampling__width=832)
     with pytest.raises(UserError, match="no parameter is called like 'lora"):
         diagnosis(large, gradients__parameters="lora*")
+
+
+def test_a_trainers_objective_over_a_loras_factors(small_wan: Path, tmp_path: Path) -> None:
+    model = WanTransformer3DModel.from_pretrained(small_wan / "transformer")
+    model.add_adapter(LoraConfig(r=4, target_modules=["to_q", "to_v"]))
+    model.save_lora_adapter(tmp_path)
+    found = diagnosis(
+        small_wan,
+        compute__device="cpu",
+        gradients__trainer="diffsynth",
+        gradients__draws=3,
+        finetuned__lora=str(tmp_path),
+        finetuned__train="lora",
+    )
+    factors = [p for name, p in model.named_parameters() if ".lora_" in name]
+    assert found.chosen_parameters == sum(p.numel() for p in factors)
+    assert found.memory.gradient == 4 * max(p.numel() for p in factors)
+    assert len(found.timesteps) == 3
+    assert found.flop_per_clip == 3 * 3 * found.flop_forward
+    with pytest.raises(UserError, match="there is no LoRA"):
+        diagnosis(small_wan, finetuned__lora=str(tmp_path / "none"))
 
 
 @pytest.mark.parametrize("gigabytes", [10, 16])

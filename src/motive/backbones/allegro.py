@@ -75,6 +75,11 @@ class AllegroBackbone(DiffusionBackbone):
             raise ValueError(f"{frames} frames are not {stride}k: the VAE would drop some")
         return [range(f, f + stride) for f in range(0, frames, stride)]
 
+    def condition_shapes(
+        self, latents_cfhw: tuple[int, ...], prompt_length: int
+    ) -> dict[str, tuple[int, ...]]:
+        return {"text": (prompt_length, int(self.setting(self.denoiser, "caption_channels", 4096)))}
+
     # Encoding.
 
     def load_vae(self) -> None:
@@ -90,7 +95,7 @@ class AllegroBackbone(DiffusionBackbone):
                 f"height {rows} + {row_step}k and width {columns} + {column_step}k pixels"
             )
         scale = float(self._vae.config.scaling_factor)
-        return {"latents": scale * self._vae.encode(video_bcfhw).latent_dist.mode()[0]}
+        return {"latents": scale * self.latents_of(self._vae.encode(video_bcfhw).latent_dist)}
 
     def load_text_encoder(self) -> None:
         from diffusers import AllegroPipeline

@@ -1,8 +1,8 @@
 """AnimateDiff (`AnimateDiffPipeline`): a Stable Diffusion U-Net with motion modules between its layers.
 
 The pipeline's folder, as `save_pretrained` writes it, holds both as one `UNetMotionModel`. AnimateDiff's
-own training leaves the image model alone and trains the motion modules: their names fit `trained`, to be
-given as `--parameters`. Without it every parameter is differentiated, the image model's too.
+own training leaves the image model alone and trains the motion modules (`trained`); `--parameters "*"`
+differentiates the image model too. A motion module has positions for so many frames and no more.
 """
 
 from collections.abc import Mapping
@@ -34,6 +34,9 @@ class AnimateDiffBackbone(PromptedBackbone):
         "tokenizer": "tokenizer",
         "scheduler": "settings",
     }
+
+    def longest_clip(self) -> int:
+        return int(self.setting(self.denoiser, "motion_max_seq_length", 32))
 
     def predict(
         self,

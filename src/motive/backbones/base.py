@@ -6,7 +6,7 @@ without a batch axis, float32; noise and loss live in float32 whatever the model
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
@@ -44,6 +44,8 @@ class Backbone(ABC):
     # Patterns (`fnmatch`) of parameters that the training loss does not reach, with the reason. `{last}`
     # stands for the number of the last block.
     unreached: ClassVar[Mapping[str, str]] = {}
+    # Pattern (`fnmatch`) of the parameters that the family's own training changes.
+    trained: ClassVar[str] = "*"
     # Hub ids of the published models, with the number of the denoiser's parameters.
     published: ClassVar[Mapping[str, int]] = {}
     tested: ClassVar[str] = ""  # what was tried and how, in a sentence for `motive backbones`
@@ -153,6 +155,10 @@ class Backbone(ABC):
     def default_sampler(self) -> FrameSampler:
         """The frames, size and lengths that the model was made for."""
 
+    def longest_clip(self) -> int | None:
+        """Frames that the model takes at most; None where there is no limit."""
+        return None
+
     @abstractmethod
     def default_timestep(self) -> int:
         """The mid-point of the model's own sampling trajectory, 1..1000 (paper, section 4: t_fix)."""
@@ -178,7 +184,11 @@ class Backbone(ABC):
 
         Raises UserError when the family cannot say.
         """
-        raise UserError(
+        raise self.unknown_cost()
+
+    def unknown_cost(self) -> UserError:
+        """What is said of a family that gives no example inputs."""
+        return UserError(
             f"what a clip costs is not known for the family {self.family} yet: "
             "run motive curate on a few clips and see motive info"
         )
@@ -193,9 +203,21 @@ class Backbone(ABC):
     def encode_video(self, frames_fhw3: np.ndarray) -> "dict[str, torch.Tensor]":
         """What the model takes from a clip of RGB uint8 frames, without a batch axis, float32.
 
-        `latents`: normalised, `(C, F, H, W)`, the posterior's mean. Beside them, under names of the
-        family's own, what the denoiser is conditioned on: an image-to-video model's first frame.
+        `latents`: normalised, `(C, F, H, W)`, the posterior's mean, or a draw after `sample_posterior`.
+        Beside them, under names of the family's own, what the denoiser is conditioned on: an
+        image-to-video model's first frame. That is the mean's, unless it is the clip's own latent frame 0.
         """
+
+    def sample_posterior(self, noise: "Callable[[tuple[int, ...]], torch.Tensor]") -> None:
+        """From now on `encode_video` draws latents: the posterior's mean + its standard deviation · noise.
+
+        noise: of a shape `(C, F, H, W)`, standard normal, always the same for the same shape.
+
+        Raises UserError when the family gives the mean only.
+        """
+        raise UserError(
+            f"latents of the family {self.family} are the posterior's mean only: use --posterior mean"
+        )
 
     @abstractmethod
     def load_text_encoder(self) -> None:

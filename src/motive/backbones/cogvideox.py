@@ -87,13 +87,24 @@ class CogVideoXBackbone(DiffusionBackbone):
         causal = causal_frame_map(frames, self._temporal_stride())
         return [range(1)] * self._copies(len(causal)) + causal
 
+    def latent_channels(self) -> int:
+        return int(self.setting("vae", "latent_channels", 16))
+
+    def condition_shapes(
+        self, latents_cfhw: tuple[int, ...], prompt_length: int
+    ) -> dict[str, tuple[int, ...]]:
+        channels, _, *plane = latents_cfhw
+        width = int(self.setting(self.denoiser, "text_embed_dim", 4096))
+        image = {"image": (channels, 1, *plane)} if self._takes_image() else {}
+        return {"text": (prompt_length, width), **image}
+
     # Encoding.
 
     def encode_pixels(self, video_bcfhw: "torch.Tensor") -> "dict[str, torch.Tensor]":
         import torch
 
         scale = float(self._vae.config.scaling_factor)
-        latents_cfhw = scale * self._vae.encode(video_bcfhw).latent_dist.mode()[0]
+        latents_cfhw = scale * self.latents_of(self._vae.encode(video_bcfhw).latent_dist)
         copies = [latents_cfhw[:, :1]] * self._copies(latents_cfhw.shape[1])
         encoded = {"latents": torch.cat([*copies, latents_cfhw], 1)}
         if self._takes_image():

@@ -10,7 +10,7 @@ mask channel, at the τ of σ = 0.0001, and left out of the loss. Clips are take
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from motive.backbones.diffusers_backbone import DiffusersBackbone
 from motive.backbones.flow import TRAIN_STEPS, FlowBackbone
@@ -32,7 +32,8 @@ RHO = 7  # of Karras' spacing
 class CosmosBackbone(DiffusersBackbone, FlowBackbone):
     family = "cosmos"
     title = "Cosmos-Predict2"
-    pipeline_classes = ("Cosmos2VideoToWorldPipeline",)
+    given_frames: ClassVar[int] = 1  # latent frames that are the clip's own
+    pipeline_classes: ClassVar[tuple[str, ...]] = ("Cosmos2VideoToWorldPipeline",)
     published = {  # noqa: RUF012  (as the next)
         "nvidia/Cosmos-Predict2-2B-Video2World": 1_956_413_440,
         "nvidia/Cosmos-Predict2-14B-Video2World": 14_265_285_632,
@@ -78,12 +79,22 @@ class CosmosBackbone(DiffusersBackbone, FlowBackbone):
     def frame_map(self, frames: int) -> list[range]:
         return causal_frame_map(frames, self._temporal_stride())
 
+    def latent_channels(self) -> int:
+        return int(self.setting("vae", "z_dim", 16))
+
+    def condition_shapes(
+        self, latents_cfhw: tuple[int, ...], prompt_length: int
+    ) -> dict[str, tuple[int, ...]]:
+        channels, _, *plane = latents_cfhw
+        width = int(self.setting(self.denoiser, "text_embed_dim", 1024))
+        return {"text": (prompt_length, width), "image": (channels, 1, *plane)}
+
     # Encoding.
 
     def encode_pixels(self, video_bcfhw: "torch.Tensor") -> "dict[str, torch.Tensor]":
         config = self._vae.config
         latents_cfhw = standardised(
-            self._vae.encode(video_bcfhw).latent_dist.mode()[0],
+            self.latents_of(self._vae.encode(video_bcfhw).latent_dist),
             config.latents_mean,
             config.latents_std,
         )
@@ -134,23 +145,28 @@ class CosmosBackbone(DiffusersBackbone, FlowBackbone):
         import torch
 
         frames, rows, columns = noisy_cfhw.shape[1:]
-        seen_cfhw = torch.cat([conditions["image"], noisy_cfhw[:, 1:]], 1)
-        told_f = torch.full((frames,), timestep / TRAIN_STEPS, device=self.device)
-        told_f[0] = GIVEN_SIGMA / (1 + GIVEN_SIGMA)
-        given_fhw = torch.zeros(frames, rows, columns, device=self.device)
-        given_fhw[0] = 1
+        given, stride = self.given_frames, self.spatial_stride()
+        seen_cfhw, told_f = noisy_cfhw, torch.full((frames,), timestep / TRAIN_STEPS)
+        if given:
+            seen_cfhw = torch.cat([conditions["image"], noisy_cfhw[:, given:]], 1)
+            told_f[:given] = GIVEN_SIGMA / (1 + GIVEN_SIGMA)
+        given_fhw = torch.zeros(frames, rows, columns)
+        given_fhw[:given] = 1
         text_ld = padded(conditions["text"], prompt_length)
-        stride = self.spatial_stride()
         output_bcfhw = denoiser(
             hidden_states=seen_cfhw[None].to(self.device, self.dtype),
-            timestep=told_f.view(1, 1, -1, 1, 1).to(self.dtype),
+            timestep=told_f.view(1, 1, -1, 1, 1).to(self.device, self.dtype),
             encoder_hidden_states=text_ld[None].to(self.device, self.dtype),
-            fps=FRAME_RATE,
-            condition_mask=given_fhw[None, None].to(self.dtype),
+            condition_mask=given_fhw[None, None].to(self.device, self.dtype),
             padding_mask=torch.zeros(
                 1, 1, rows * stride, columns * stride, device=self.device, dtype=self.dtype
             ),
+            **self._rate(),
             return_dict=False,
         )[0]
         prediction: torch.Tensor = output_bcfhw[0].float()
         return prediction
+
+    def _rate(self) -> dict[str, Any]:
+        """What the transformer is told of the clip's frame rate."""
+        return {"fps": FRAME_RATE}

@@ -1,6 +1,7 @@
 """What adapters of diffusers' own classes share: loading and freeing components, pixels, configurations."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -33,6 +34,8 @@ class DiffusersBackbone(Backbone):
         super().__init__(source, dtype, device, text_dtype=text_dtype, threads=threads)
         self._vae: Any = None
         self._text: Any = None
+        self._posterior_noise: Callable[[tuple[int, ...]], torch.Tensor] | None = None
+        self._drew = False
 
     def setting(self, component: str, name: str, default: Any) -> Any:
         """An entry of a component's configuration, of the default's type where it has one.
@@ -73,13 +76,60 @@ class DiffusersBackbone(Backbone):
         rows, columns = self.size_multiples()
         if frames_fhw3.shape[1] % rows or frames_fhw3.shape[2] % columns:
             raise ClipError(f"height and width must be multiples of {rows} and {columns} pixels")
+        self._drew = False
         with torch.no_grad():
             video = torch.from_numpy(np.ascontiguousarray(frames_fhw3)).to(self.device)
-            return self.encode_pixels(video.permute(3, 0, 1, 2)[None].float() / 127.5 - 1)
+            encoded = self.encode_pixels(video.permute(3, 0, 1, 2)[None].float() / 127.5 - 1)
+        if self._posterior_noise is not None and not self._drew:
+            # An adapter that takes the mean by itself, whose latents would be called draws.
+            super().sample_posterior(self._posterior_noise)
+        return encoded
 
     @abstractmethod
     def encode_pixels(self, video_bcfhw: "torch.Tensor") -> "dict[str, torch.Tensor]":
-        """`encode_video` of one clip in −1..1, with the VAE loaded and without gradients."""
+        """`encode_video` of one clip in −1..1, with the VAE loaded and without gradients.
+
+        Its latents are made of what `latents_of` takes from the VAE's posterior.
+        """
+
+    def sample_posterior(self, noise: "Callable[[tuple[int, ...]], torch.Tensor]") -> None:
+        self._posterior_noise = noise
+
+    def latents_of(self, posterior: Any) -> "torch.Tensor":
+        """`(C, F, H, W)` from the posterior that the VAE gives for one clip: its mean, or a draw."""
+        return self.drawn(posterior.mean[0], posterior.std[0])
+
+    def drawn(self, mean_cfhw: "torch.Tensor", std_cfhw: "torch.Tensor") -> "torch.Tensor":
+        """The mean, or after `sample_posterior` a draw around it."""
+        if self._posterior_noise is None:
+            return mean_cfhw
+        self._drew = True
+        return mean_cfhw + std_cfhw * self._posterior_noise(tuple(mean_cfhw.shape)).to(mean_cfhw)
+
+    def example_inputs(
+        self, frames: int, height: int, width: int, prompt_length: int
+    ) -> "tuple[torch.Tensor, dict[str, torch.Tensor]]":
+        import torch
+
+        stride = self.spatial_stride()
+        shape = (len(self.frame_map(frames)), height // stride, width // stride)
+        latents_cfhw = torch.zeros(self.latent_channels(), *shape, device=self.device)
+        shapes = self.condition_shapes(tuple(latents_cfhw.shape), prompt_length)
+        return latents_cfhw, {n: torch.zeros(s, device=self.device) for n, s in shapes.items()}
+
+    def latent_channels(self) -> int:
+        return int(self.setting("vae", "latent_channels", 4))
+
+    def condition_shapes(
+        self, latents_cfhw: tuple[int, ...], prompt_length: int
+    ) -> dict[str, tuple[int, ...]]:
+        """Shapes of what `encode_text` gives for a caption of full length, and `encode_video` beside latents.
+
+        latents_cfhw: shape of the latents.
+
+        Raises UserError when the family cannot say.
+        """
+        raise self.unknown_cost()
 
     def text_model(self, cls: Any, component: str = "text_encoder") -> Any:
         """A text encoder on the device, frozen."""

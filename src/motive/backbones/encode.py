@@ -62,17 +62,23 @@ def caption_id(caption: str) -> str:
 
 
 class EncodeVideoStage(Stage):
-    """Takes rows of key (clip id), file (`file_key`) and path; gives normalised latents."""
+    """Takes rows of key (clip id), file (`file_key`) and path; gives normalised latents.
+
+    posterior: what they are of the VAE's posterior, with the seed of a draw. The backbone does it.
+    """
 
     name = "encode"
     table = "latents"
     schema = TENSORS
 
-    def __init__(self, backbone: Backbone, model: str, sampler: FrameSampler) -> None:
+    def __init__(
+        self, backbone: Backbone, model: str, sampler: FrameSampler, posterior: str = "mean"
+    ) -> None:
         self.backbone, self.model, self.sampler = backbone, model, sampler
+        self.posterior = posterior
 
     def fingerprint(self) -> str:
-        return f"{self.model} posterior=mean"
+        return f"{self.model} posterior={self.posterior}"
 
     def open(self) -> None:
         self.backbone.load_vae()

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import torch
 
 TRAIN_STEPS = 1000
+# σ in the middle of a linear-quadratic trajectory, whose first half takes away 0.025 of it.
+LINEAR_QUADRATIC_MIDDLE = 0.975
 
 
 class FlowBackbone(Backbone):

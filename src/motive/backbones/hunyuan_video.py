@@ -87,10 +87,22 @@ class HunyuanVideoBackbone(FlowBackbone, DiffusersBackbone):
     def frame_map(self, frames: int) -> list[range]:
         return causal_frame_map(frames, self._temporal_stride())
 
+    def latent_channels(self) -> int:
+        return int(self.setting("vae", "latent_channels", 16))
+
+    def condition_shapes(
+        self, latents_cfhw: tuple[int, ...], prompt_length: int
+    ) -> dict[str, tuple[int, ...]]:
+        return {
+            "text": (prompt_length, int(self.setting(self.denoiser, "text_embed_dim", 4096))),
+            "mask": (prompt_length,),
+            "pooled": (int(self.setting(self.denoiser, "pooled_projection_dim", 768)),),
+        }
+
     # Encoding.
 
     def encode_pixels(self, video_bcfhw: "torch.Tensor") -> "dict[str, torch.Tensor]":
-        latents_cfhw = self._vae.encode(video_bcfhw).latent_dist.mode()[0]
+        latents_cfhw = self.latents_of(self._vae.encode(video_bcfhw).latent_dist)
         return {"latents": latents_cfhw * self._vae.config.scaling_factor}
 
     def load_text_encoder(self) -> None:

@@ -74,6 +74,19 @@ class HunyuanVideo15Backbone(HunyuanVideoBackbone):
     def spatial_stride(self) -> int:
         return int(self.setting("vae", "spatial_compression_ratio", 16))
 
+    def latent_channels(self) -> int:
+        return int(self.setting("vae", "latent_channels", 32))
+
+    def condition_shapes(
+        self, latents_cfhw: tuple[int, ...], prompt_length: int
+    ) -> dict[str, tuple[int, ...]]:
+        return {
+            "text": (prompt_length, int(self.setting(self.denoiser, "text_embed_dim", 3584))),
+            "mask": (prompt_length,),
+            "glyphs": (GLYPH_LENGTH, int(self.setting(self.denoiser, "text_embed_2_dim", 1472))),
+            "glyph_mask": (GLYPH_LENGTH,),
+        }
+
     def load_text_encoder(self) -> None:
         import torch
         from diffusers import AutoencoderKLHunyuanVideo15, HunyuanVideo15Pipeline

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from motive.backbones.diffusers_backbone import DiffusersBackbone
-from motive.backbones.flow import TRAIN_STEPS, FlowBackbone
+from motive.backbones.flow import LINEAR_QUADRATIC_MIDDLE, TRAIN_STEPS, FlowBackbone
 from motive.backbones.frames import causal_frame_map, causal_sampler
 from motive.backbones.latents import standardised
 from motive.backbones.text import padded
@@ -18,9 +18,6 @@ from motive.clips.sampling import FrameSampler
 
 if TYPE_CHECKING:
     import torch
-
-# Of the pipeline's linear-quadratic schedule: the σ that its first half of the steps takes away.
-THRESHOLD_NOISE = 0.025
 
 
 class MochiBackbone(FlowBackbone, DiffusersBackbone):
@@ -54,7 +51,7 @@ class MochiBackbone(FlowBackbone, DiffusersBackbone):
 
     def default_timestep(self) -> int:
         """The middle of the pipeline's linear-quadratic schedule, where σ is 0.975."""
-        return round(TRAIN_STEPS * (1 - THRESHOLD_NOISE))
+        return round(TRAIN_STEPS * LINEAR_QUADRATIC_MIDDLE)
 
     def default_prompt_length(self) -> int:
         return int(self.setting(self.denoiser, "max_sequence_length", 256))
@@ -68,11 +65,19 @@ class MochiBackbone(FlowBackbone, DiffusersBackbone):
     def frame_map(self, frames: int) -> list[range]:
         return causal_frame_map(frames, self._temporal_stride())
 
+    def latent_channels(self) -> int:
+        return int(self.setting("vae", "latent_channels", 12))
+
+    def condition_shapes(
+        self, latents_cfhw: tuple[int, ...], prompt_length: int
+    ) -> dict[str, tuple[int, ...]]:
+        return {"text": (prompt_length, int(self.setting(self.denoiser, "text_embed_dim", 4096)))}
+
     # Encoding.
 
     def encode_pixels(self, video_bcfhw: "torch.Tensor") -> "dict[str, torch.Tensor]":
         config = self._vae.config
-        latents_cfhw = self._vae.encode(video_bcfhw).latent_dist.mode()[0]
+        latents_cfhw = self.latents_of(self._vae.encode(video_bcfhw).latent_dist)
         if config.latents_mean is not None and config.latents_std is not None:
             latents_cfhw = standardised(latents_cfhw, config.latents_mean, config.latents_std)
         return {"latents": latents_cfhw * config.scaling_factor}

@@ -40,15 +40,18 @@ class StableDiffusionBackbone(DiffusionBackbone):
         return recommended_sampler(self.source, self.frames, rows * stride, columns * stride)
 
     def encode_pixels(self, video_bcfhw: "torch.Tensor") -> "dict[str, torch.Tensor]":
-        return {"latents": float(self._vae.config.scaling_factor) * self.encode_images(video_bcfhw)}
+        mean_cfhw, std_cfhw = self.encode_images(video_bcfhw)
+        return {"latents": float(self._vae.config.scaling_factor) * self.drawn(mean_cfhw, std_cfhw)}
 
-    def encode_images(self, video_bcfhw: "torch.Tensor") -> "torch.Tensor":
-        """The posterior's mean of every frame, `(C, F, H, W)`, not scaled."""
+    def encode_images(self, video_bcfhw: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
+        """Mean and standard deviation of every frame's posterior, each `(C, F, H, W)`, not scaled."""
         import torch
 
         images_fchw = video_bcfhw[0].transpose(0, 1)
-        means = [self._vae.encode(part).latent_dist.mode() for part in images_fchw.split(CHUNK)]
-        return torch.cat(means).transpose(0, 1)
+        posteriors = [self._vae.encode(part).latent_dist for part in images_fchw.split(CHUNK)]
+        mean_fchw = torch.cat([posterior.mean for posterior in posteriors])
+        std_fchw = torch.cat([posterior.std for posterior in posteriors])
+        return mean_fchw.transpose(0, 1), std_fchw.transpose(0, 1)
 
 
 class PromptedBackbone(StableDiffusionBackbone):
@@ -62,6 +65,12 @@ class PromptedBackbone(StableDiffusionBackbone):
 
     def default_prompt_length(self) -> int:
         return int(self.setting("tokenizer", "model_max_length", 77))
+
+    def condition_shapes(
+        self, latents_cfhw: tuple[int, ...], prompt_length: int
+    ) -> dict[str, tuple[int, ...]]:
+        width = int(self.setting(self.denoiser, "cross_attention_dim", 1024))
+        return {"text": (prompt_length, width)}
 
     def load_text_encoder(self) -> None:
         import diffusers

@@ -56,6 +56,13 @@ class StableVideoDiffusionBackbone(StableDiffusionBackbone):
         """There is no prompt."""
         return 0
 
+    def condition_shapes(
+        self, latents_cfhw: tuple[int, ...], prompt_length: int
+    ) -> dict[str, tuple[int, ...]]:
+        channels, _, *plane = latents_cfhw
+        width = int(self.setting(self.denoiser, "cross_attention_dim", 1024))
+        return {"image": (channels, 1, *plane), "seen": (1, width)}
+
     # Encoding.
 
     def load_vae(self) -> None:
@@ -81,13 +88,13 @@ class StableVideoDiffusionBackbone(StableDiffusionBackbone):
     def encode_pixels(self, video_bcfhw: "torch.Tensor") -> "dict[str, torch.Tensor]":
         from PIL import Image
 
-        means_cfhw = self.encode_images(video_bcfhw)
+        means_cfhw, std_cfhw = self.encode_images(video_bcfhw)
         first_hw3 = ((video_bcfhw[0, :, 0] + 1) * 127.5).round().byte().permute(1, 2, 0)
         # A list of images, as users give them: tensors are taken for resized ones.
         image = [Image.fromarray(first_hw3.cpu().numpy())]
         seen = self._pipeline._encode_image(image, self.device, 1, False)
         return {
-            "latents": float(self._vae.config.scaling_factor) * means_cfhw,
+            "latents": float(self._vae.config.scaling_factor) * self.drawn(means_cfhw, std_cfhw),
             "image": means_cfhw[:, :1].clone(),
             "seen": seen[0].float(),
         }

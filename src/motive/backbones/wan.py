@@ -121,23 +121,19 @@ class WanBackbone(FlowBackbone, DiffusersBackbone):
     def frame_map(self, frames: int) -> list[range]:
         return causal_frame_map(frames, self._temporal_stride())
 
-    def example_inputs(
-        self, frames: int, height: int, width: int, prompt_length: int
-    ) -> "tuple[torch.Tensor, dict[str, torch.Tensor]]":
-        import torch
+    def latent_channels(self) -> int:
+        return int(self.setting("vae", "z_dim", 16))
 
-        stride = self.spatial_stride()
-        channels = int(self.setting("vae", "z_dim", 16))
-        shape = (channels, len(self.frame_map(frames)), height // stride, width // stride)
-        text_width = int(self.setting(self.denoiser, "text_dim", 4096))
-        text = torch.zeros(prompt_length, text_width, device=self.device)
-        return torch.zeros(shape, device=self.device), {"text": text}
+    def condition_shapes(
+        self, latents_cfhw: tuple[int, ...], prompt_length: int
+    ) -> dict[str, tuple[int, ...]]:
+        return {"text": (prompt_length, int(self.setting(self.denoiser, "text_dim", 4096)))}
 
     # Encoding.
 
     def encode_pixels(self, video_bcfhw: "torch.Tensor") -> "dict[str, torch.Tensor]":
         config = self._vae.config
-        latents_cfhw = self._vae.encode(video_bcfhw).latent_dist.mode()[0]
+        latents_cfhw = self.latents_of(self._vae.encode(video_bcfhw).latent_dist)
         return {"latents": standardised(latents_cfhw, config.latents_mean, config.latents_std)}
 
     def load_text_encoder(self) -> None:

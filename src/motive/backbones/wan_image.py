@@ -119,6 +119,27 @@ class WanImageBackbone(WanBackbone):
             encoded["image"] = embedded_bld[0].float()
         return encoded
 
+    def condition_shapes(
+        self, latents_cfhw: tuple[int, ...], prompt_length: int
+    ) -> dict[str, tuple[int, ...]]:
+        shapes = super().condition_shapes(latents_cfhw, prompt_length)
+        channels, frames, *plane = latents_cfhw
+        if self._expand_timesteps:
+            return {**shapes, "first_frame": (channels, 1, *plane)}
+        masks = self._temporal_stride()  # of each pixel frame of a latent one
+        shapes["image_latents"] = (masks + channels, frames, *plane)
+        if self._sees_image:
+            shapes["image"] = (
+                self._image_tokens(),
+                int(self.setting(self.denoiser, "image_dim", 0)),
+            )
+        return shapes
+
+    def _image_tokens(self) -> int:
+        """Patches that CLIP sees, and its class token."""
+        side = int(self.setting("image_encoder", "image_size", 224))
+        return (side // int(self.setting("image_encoder", "patch_size", 14))) ** 2 + 1
+
     def unload(self) -> None:
         self._image = None
         super().unload()

@@ -6,10 +6,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from motive.commands.options import (
+    Checkpoint,
     Device,
+    Draws,
     Dtype,
+    Lora,
+    Parameters,
+    Posterior,
     Quiet,
+    Shift,
     Size,
+    TimestepRange,
+    Train,
+    Trainer,
     make_progress,
     parse_range,
     parse_size,
@@ -58,35 +67,15 @@ def curate(
         str, typer.Option(help="fastfood, countsketch, rademacher, factored or identity.")
     ] = "fastfood",
     timestep: Annotated[str, typer.Option(help="auto, or 1..1000; several with commas.")] = "auto",
-    trainer: Annotated[
-        str,
-        typer.Option(help="Whose loss: paper, diffsynth, musubi, finetrainers or diffusion-pipe."),
-    ] = "paper",
-    draws: Annotated[int, typer.Option(help="Timesteps of a trainer that are averaged.")] = 1,
-    shift: Annotated[
-        float | None, typer.Option(help="Of a trainer's timesteps; else the trainer's own.")
-    ] = None,
-    timestep_range: Annotated[
-        str | None, typer.Option(help="FROM,TO: the part of a trainer's timesteps that counts.")
-    ] = None,
-    checkpoint: Annotated[
-        str | None,
-        typer.Option(help="A fine-tuned transformer for the model's: safetensors or a folder."),
-    ] = None,
-    lora: Annotated[
-        str | None, typer.Option(help="A LoRA over the model: safetensors or a folder.")
-    ] = None,
-    train: Annotated[
-        str, typer.Option(help="Gradients of the base's weights, or of the LoRA's: base or lora.")
-    ] = "base",
-    posterior: Annotated[
-        str | None,
-        typer.Option(help="Latents as the encoder's mean or a sample; else the trainer's own."),
-    ] = None,
-    parameters: Annotated[
-        str | None,
-        typer.Option(help="Name pattern of the trained parameters; else what is trained."),
-    ] = None,
+    trainer: Trainer = "paper",
+    draws: Draws = 1,
+    shift: Shift = None,
+    timestep_range: TimestepRange = None,
+    checkpoint: Checkpoint = None,
+    lora: Lora = None,
+    train: Train = "base",
+    posterior: Posterior = None,
+    parameters: Parameters = None,
     seed: Annotated[int, typer.Option(help="Of the shared noise and the projection.")] = 0,
     frames: Annotated[int | None, typer.Option(help="At most so many frames of a clip.")] = None,
     size: Size = None,

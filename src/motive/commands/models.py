@@ -5,7 +5,24 @@ from typing import Annotated
 
 import typer
 
-from motive.commands.options import AsJson, Device, Dtype, Size, parse_size, parse_timestep
+from motive.commands.options import (
+    AsJson,
+    Checkpoint,
+    Device,
+    Draws,
+    Dtype,
+    Lora,
+    Parameters,
+    Posterior,
+    Shift,
+    Size,
+    TimestepRange,
+    Train,
+    Trainer,
+    parse_range,
+    parse_size,
+    parse_timestep,
+)
 
 
 def doctor(
@@ -15,10 +32,15 @@ def doctor(
     ] = None,
     size: Size = None,
     timestep: Annotated[str, typer.Option(help="auto, or 1..1000; several with commas.")] = "auto",
-    parameters: Annotated[
-        str | None,
-        typer.Option(help="Name pattern of the trained parameters; else what is trained."),
-    ] = None,
+    trainer: Trainer = "paper",
+    draws: Draws = 1,
+    shift: Shift = None,
+    timestep_range: TimestepRange = None,
+    checkpoint: Checkpoint = None,
+    lora: Lora = None,
+    train: Train = "base",
+    posterior: Posterior = None,
+    parameters: Parameters = None,
     projection: Annotated[str, typer.Option(help="As of curate.")] = "fastfood",
     dim: Annotated[int, typer.Option(help="Length of a gradient feature.")] = 512,
     clips: Annotated[int, typer.Option(help="To project the hours for.")] = 1000,
@@ -40,9 +62,17 @@ def doctor(
         "sampling.height": height,
         "sampling.width": width,
         "gradients.timestep": parse_timestep(timestep),
+        "gradients.trainer": trainer,
+        "gradients.draws": draws,
+        "gradients.shift": shift,
+        "gradients.timestep_range": parse_range(timestep_range),
+        "gradients.posterior": posterior,
         "gradients.parameters": parameters,
         "gradients.projection": projection,
         "gradients.dim": dim,
+        "finetuned.checkpoint": checkpoint,
+        "finetuned.lora": lora,
+        "finetuned.train": train,
         "compute.device": device,
         "compute.dtype": dtype,
         "compute.threads": threads,

@@ -18,6 +18,34 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")]
 Size = Annotated[str | None, typer.Option(help="HEIGHTxWIDTH in pixels.")]
 
+# The objective that is differentiated.
+Trainer = Annotated[
+    str,
+    typer.Option(help="Whose loss: paper, diffsynth, musubi, finetrainers or diffusion-pipe."),
+]
+Draws = Annotated[int, typer.Option(help="Timesteps of a trainer that are averaged.")]
+Shift = Annotated[
+    float | None, typer.Option(help="Of a trainer's timesteps; else the trainer's own.")
+]
+TimestepRange = Annotated[
+    str | None, typer.Option(help="FROM,TO: the part of a trainer's timesteps that counts.")
+]
+Posterior = Annotated[
+    str | None,
+    typer.Option(help="Latents are the encoder's mean or a sample; else the trainer's own."),
+]
+Parameters = Annotated[
+    str | None, typer.Option(help="Name pattern of the trained parameters; else what is trained.")
+]
+Checkpoint = Annotated[
+    str | None,
+    typer.Option(help="A fine-tuned transformer for the model's: safetensors or a folder."),
+]
+Lora = Annotated[str | None, typer.Option(help="A LoRA over the model: safetensors or a folder.")]
+Train = Annotated[
+    str, typer.Option(help="Gradients of the base's weights, or of the LoRA's: base or lora.")
+]
+
 
 def open_run(path: Path, quiet: bool) -> "Run":
     """The run in a directory, with its progress shown unless `quiet`."""

@@ -102,12 +102,13 @@ def examine(config: RunConfig, *, clips: int = 1000, calibrate: bool = True) -> 
     Raises UserError for a model, a setting or a device that is not there.
     """
     from motive.backbones import load_backbone
+    from motive.backbones.finetuned import empty_network
     from motive.backbones.source import find_model
     from motive.doctor.counting import count_forward
     from motive.doctor.machine import memory_bytes
+    from motive.gradients.parameters import trained_parameters
     from motive.gradients.projection import make_projection
     from motive.gradients.stage import CHECKPOINT_CELLS
-    from motive.gradients.streaming import choose_parameters
 
     plan = Plan(Path(), config, source=find_model(config.model, weights=False))
     backbone, sampler, timesteps = plan.backbone, plan.sampler, plan.timesteps
@@ -119,9 +120,9 @@ def examine(config: RunConfig, *, clips: int = 1000, calibrate: bool = True) -> 
         device="meta",
     )
     empty.settle(timesteps)
-    denoiser = empty.empty_denoiser()
+    denoiser = empty_network(empty, plan.finetuned)
     everything = list(denoiser.parameters())
-    chosen = choose_parameters(denoiser, config.gradients.parameters)
+    chosen = trained_parameters(denoiser, plan.parameters, plan.finetuned.train)
     prompt_length = empty.default_prompt_length()
     latents, conditions = empty.example_inputs(frames, height, width, prompt_length)
     cost = count_forward(
@@ -204,12 +205,13 @@ def _speed(plan: Plan, denoiser: Any, cost: "ForwardCost") -> "Speed | None":
     from motive.doctor.machine import calibrate
 
     blocks = repeated_blocks(denoiser)
-    layers = [m for b in blocks[:1] for m in b.modules() if isinstance(m, torch.nn.Linear)]
+    layers = [m for b in blocks for m in b.modules() if isinstance(m, torch.nn.Linear)]
     if not layers:
         return None
     largest = max(layers, key=lambda layer: layer.weight.numel())
     width = min(largest.in_features, largest.out_features)
-    heads = int(denoiser.config.get("num_attention_heads", max(1, width // 128)))
+    heads = denoiser.config.get("num_attention_heads")
+    heads = heads if isinstance(heads, int) else max(1, width // 128)  # a U-Net has several
     backbone = plan.backbone
     return calibrate(
         backbone.device,
@@ -234,10 +236,12 @@ def _batch_difference(plan: Plan) -> float | None:
     from motive.gradients.together import predict_together
 
     backbone = plan.backbone
-    cls = type(backbone.empty_denoiser())
+    empty = backbone.empty_denoiser()
+    cls, whole = type(empty), dict(getattr(empty, "config", {}))
     config = plan.source.config(backbone.denoiser)
-    defaults = dict(backbone.empty_denoiser().config)  # type: ignore[arg-type]
-    small = {k: min(v, defaults[k]) for k, v in _SMALL.items() if defaults.get(k)}
+    small = {k: min(v, whole[k]) for k, v in _SMALL.items() if isinstance(whole.get(k), int)}
+    if not small:
+        return None  # a U-Net, say, which would be as large as it is
     rows, columns = backbone.size_multiples()
     sampler = plan.sampler
     frames = sampler.length_offset + sampler.length_step
@@ -252,7 +256,12 @@ def _batch_difference(plan: Plan) -> float | None:
         inputs = []
         for _ in range(2):
             zeros, conditions = backbone.example_inputs(frames, 4 * rows, 4 * columns, length)
-            drawn = {k: torch.randn(v.shape, generator=generator) for k, v in conditions.items()}
+            drawn = {
+                name: torch.ones(shape)
+                if "mask" in name
+                else torch.randn(shape, generator=generator)
+                for name, shape in ((n, tensor.shape) for n, tensor in conditions.items())
+            }
             inputs.append((torch.randn(zeros.shape, generator=generator), drawn))
 
         def predict(clip: int, network: torch.nn.Module) -> torch.Tensor:
@@ -284,10 +293,13 @@ def _other_networks(plan: Plan, denoiser: str) -> dict[str, int]:
         if not (isinstance(entry, list) and len(entry) == 2 and isinstance(entry[1], str)):
             continue
         itemsize = 4
+        # A component of one pipeline alone is listed under that pipeline's own package.
+        own = getattr(diffusers.pipelines, str(entry[0]), None)
         try:
             with torch.device("meta"):
-                if entry[0] == "diffusers":
-                    model = getattr(diffusers, entry[1]).from_config(config)
+                if entry[0] == "diffusers" or own is not None:
+                    cls = getattr(own or diffusers, entry[1])
+                    model = cls.from_config(config)
                 elif entry[0] == "transformers":
                     folder = plan.source.path / component
                     settings = transformers.AutoConfig.from_pretrained(folder)

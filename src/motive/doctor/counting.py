@@ -1,10 +1,12 @@
 """What one forward pass of a denoiser costs, counted on the `meta` device: no weight, no activation, no time.
 
 Attention counts as the fused kernels compute it, which keep queries, keys, values and the output for the
-backward pass and never the matrix of all pairs.
+backward pass and never the matrix of all pairs. Where a model asks what its numbers are, a mask is taken to
+be true everywhere: every token counts.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 class ForwardCost:
     """One clip through the denoiser, forward only.
 
-    tokens: that the denoiser's blocks see.
+    tokens: that the first of the denoiser's blocks sees; of a U-Net, pixels of its first feature maps.
     linear_flop, attention_flop: floating point operations, a multiplication and an addition being two.
     kept_bytes: of activations that autograd keeps for the backward pass, each storage once.
     recomputed_bytes: the most that is kept at once when each block's are computed again in the backward
@@ -51,9 +53,10 @@ def count_forward(
             block.register_forward_hook(lambda *_: kept.leave()),
         )
     ]
-    attention = _FusedAttention()
+    attention = _Meta()
     try:
         with (
+            _autocast_on_meta(),
             FlopCounterMode(display=False) as counter,
             attention,
             torch.enable_grad(),
@@ -77,9 +80,30 @@ def count_forward(
 
 
 def repeated_blocks(denoiser: torch.nn.Module) -> list[torch.nn.Module]:
-    """The blocks that the denoiser is a stack of, by diffusers' own list of their classes."""
-    names = set(getattr(denoiser, "_repeated_blocks", None) or ())
-    return [module for module in denoiser.modules() if type(module).__name__ in names]
+    """The blocks that the denoiser is a stack of, by diffusers' own list of their classes.
+
+    Of a class without one, what the lists among its own parts hold: a transformer's blocks, or the levels of
+    a U-Net, whose activations are computed again in smaller parts than these.
+    """
+    if names := set(getattr(denoiser, "_repeated_blocks", None) or ()):
+        return [module for module in denoiser.modules() if type(module).__name__ in names]
+    lists = [part for part in denoiser.children() if isinstance(part, torch.nn.ModuleList)]
+    return [block for part in lists for block in part]
+
+
+@contextmanager
+def _autocast_on_meta() -> Iterator[None]:
+    """`torch.autocast` where it does nothing on `meta`, which it refuses; some models ask for float32."""
+    autocast = torch.autocast
+
+    def wherever(device_type: str, *args: Any, **kwargs: Any) -> Any:
+        return nullcontext() if device_type == "meta" else autocast(device_type, *args, **kwargs)
+
+    setattr(torch, "autocast", wherever)  # noqa: B010  (a class, to which nothing is assigned)
+    try:
+        yield
+    finally:
+        setattr(torch, "autocast", autocast)  # noqa: B010
 
 
 class _Kept:
@@ -105,8 +129,11 @@ class _Kept:
             for tensor in given:
                 storage = tensor.untyped_storage()
                 self._given[storage._cdata] = storage
-            # The first thing that a block is given are the tokens, (batch, tokens, width).
-            self.tokens = self.tokens or given[0].shape[-2]
+            # The first thing that a block is given are the tokens, (batch, tokens, width), or a U-Net's
+            # feature maps, (images, width, rows, columns) or with frames behind the width.
+            shape = given[0].shape
+            maps = shape.numel() // shape[1]
+            self.tokens = self.tokens or (maps if len(shape) > 3 else shape[-2])
             self._block = block
 
         return enter
@@ -129,17 +156,31 @@ class _Kept:
         return max((storage.nbytes() for _, storage in self._kept.values()), default=0)
 
 
-class _FusedAttention(TorchFunctionMode):
-    """Counts attention, in place of what the `meta` device would do: build the matrix of all pairs."""
+class _Meta(TorchFunctionMode):
+    """Counts attention, in place of what the `meta` device would do: build the matrix of all pairs.
+
+    And answers what it cannot: a mask's elements are true, those of its inverse false.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.flop = 0
+        self._false: list[torch.Tensor] = []
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if func is torch.Tensor.__bool__ and args[0].is_meta:
+            return True
+        if func is torch.Tensor.__invert__ and args[0].is_meta:
+            self._false.append(func(*args))
+            return self._false[-1]
+        if func is torch.Tensor.__getitem__ and _is_mask(args[1]):
+            none = any(args[1] is mask for mask in self._false)
+            return args[0][:0] if none else args[0]
+        if func is torch.nonzero and _is_mask(args[0]):
+            return torch.arange(len(args[0]), device="meta")[:, None]
         if func is not torch.nn.functional.scaled_dot_product_attention:
             return func(*args, **kwargs)
         names = ("query", "key", "value")
@@ -147,6 +188,12 @@ class _FusedAttention(TorchFunctionMode):
         query, key, value = (named[name] for name in names)
         self.flop += sdpa_flop_count(query.shape, key.shape, value.shape)
         return _Fused.apply(query, key, value)
+
+
+def _is_mask(index: Any) -> bool:
+    """Whether it chooses elements along the first axis by numbers that are not there."""
+    mask = isinstance(index, torch.Tensor) and index.is_meta and index.dtype == torch.bool
+    return mask and index.ndim == 1
 
 
 class _Fused(torch.autograd.Function):

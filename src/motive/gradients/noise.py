@@ -1,4 +1,7 @@
-"""The noise that all clips share (paper, Method 3 and 4: common randomness, one shared epsilon)."""
+"""The noise that all clips share (paper, Method 3 and 4: common randomness, one shared epsilon).
+
+And that of draws from the VAE's posterior, for trainers that draw: shared in the same way, another stream.
+"""
 
 import numpy as np
 import torch
@@ -28,6 +31,15 @@ def shared_noise(seed: int, shape_cfhw: tuple[int, ...], draw: int = 0) -> torch
     Raises:
         UserError: an extent is outside 1..65,536 (a coordinate has 16 bits of the counter).
     """
+    return _noise(key(seed, "shared noise", draw), shape_cfhw)
+
+
+def posterior_noise(seed: int, shape_cfhw: tuple[int, ...]) -> torch.Tensor:
+    """As `shared_noise`, for a draw from the posterior: unrelated to the noise of every timestep."""
+    return _noise(key(seed, "posterior noise"), shape_cfhw)
+
+
+def _noise(stream: int, shape_cfhw: tuple[int, ...]) -> torch.Tensor:
     limit = 2**_FIELD_BITS
     for axis, extent in zip(("channels", "frames", "height", "width"), shape_cfhw, strict=True):
         if not 1 <= extent <= limit:
@@ -41,7 +53,6 @@ def shared_noise(seed: int, shape_cfhw: tuple[int, ...], draw: int = 0) -> torch
         | (height << np.uint64(_FIELD_BITS))[:, None]
         | width
     )
-    stream = key(seed, "shared noise", draw)
     noise_cfhw = np.empty(shape_cfhw, dtype=np.float32)
     # A channel at a time keeps the 64-bit intermediates to one channel's size.
     for c, noise_fhw in zip(channels << np.uint64(3 * _FIELD_BITS), noise_cfhw, strict=True):

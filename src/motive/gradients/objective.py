@@ -32,7 +32,7 @@ class Objective:
     length_factor: whether the loss carries the paper's 1 / F.
     projection, dim, projection_seed: how the gradient becomes a feature.
     dtype: of the denoiser's weights and activations. text_dtype: of the text encoder's.
-    posterior: what of the VAE's posterior is the latent.
+    posterior: what of the VAE's posterior is the latent: its `mean`, or a `sample` by `noise_seed`.
     trainer: whose loss it is (`gradients.trainers`), or `paper`.
     told: what the denoiser is given as its timestep, for each of the timesteps; none are the timesteps
         themselves.

@@ -9,6 +9,9 @@ Read in the trainers' sources, at the commits named: modelscope/DiffSynth-Studio
 (diffusion/flow_match.py, diffusion/loss.py), kohya-ss/musubi-tuner 30c658c (training/trainer_base.py and its
 docs), a-r-r-o-w/finetrainers f476c37 (utils/diffusion.py, models/*/base_specification.py),
 tdrussell/diffusion-pipe 8f83dbf (utils/common.py, models/wan/wan.py, models/hunyuan_video*.py).
+
+Where a trainer draws latents from the VAE's posterior, anew for each step or once for its cache, the draw is
+one for all clips (`noise.posterior_noise`).
 """
 
 import math
@@ -48,12 +51,14 @@ class Trainer:
         family uses where its default is for none.
     sigma: of a uniform number in 0..1 and the shift; monotonic in the number.
     told: of σ. weight: of σ and the shift.
+    draws_latents: the families whose latents it draws from the VAE's posterior; of others it takes the mean.
     """
 
     shifts: Mapping[str, float]
     sigma: Callable[[float, float], float]
     told: Callable[[float], float]
     weight: Callable[[float, float], float]
+    draws_latents: frozenset[str] = frozenset()
 
     def draws(
         self, count: int, shift: float, between: tuple[float, float] = (0.0, 1000.0)
@@ -106,6 +111,12 @@ def trainer_draws(
         raise UserError(f"how {name} trains {model} ({family}) is not known here: use {advice}")
     chosen = trainer.shifts[family] if shift is None else shift
     return trainer.draws(count, chosen, between or (0.0, float(STEPS)))
+
+
+def trainer_posterior(name: str, family: str) -> str:
+    """What of the VAE's posterior the trainer's latents are: its `mean`, or a `sample`."""
+    trainer = TRAINERS.get(name)
+    return "sample" if trainer is not None and family in trainer.draws_latents else "mean"
 
 
 def _crossing(beyond: Callable[[float], bool]) -> float:
@@ -198,14 +209,22 @@ TRAINERS = {
         _musubi_sigma,
         lambda sigma: STEPS * sigma + 1,
         _one,
+        frozenset({"hunyuan-video"}),
     ),
+    # For Wan it also normalises the posterior's log-variance as if it were a mean, so that its draws have
+    # another spread. That is not mirrored: a draw here has the spread that the VAE gives.
     "finetrainers": Trainer(
-        {"wan": 1.0, "wan-image": 1.0, "hunyuan-video": 1.0}, _finetrainers_sigma, _cut_off, _one
+        {"wan": 1.0, "wan-image": 1.0, "hunyuan-video": 1.0},
+        _finetrainers_sigma,
+        _cut_off,
+        _one,
+        frozenset({"wan", "wan-image", "hunyuan-video"}),
     ),
     "diffusion-pipe": Trainer(
         {"wan": 1.0, "wan-image": 1.0, "hunyuan-video": 1.0, "hunyuan-video-1.5": 1.0},
         _diffusion_pipe_sigma,
         _thousandfold,
         _one,
+        frozenset({"hunyuan-video"}),
     ),
 }

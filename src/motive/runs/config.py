@@ -47,6 +47,8 @@ class Gradients(_Section):
     draws: how many of a trainer's timesteps are averaged.
     shift: of a trainer's timesteps; None takes the trainer's own.
     timestep_range: the part of a trainer's timesteps that counts, as experts are trained.
+    parameters: name pattern of those that are differentiated; None takes what the family's training changes.
+    posterior: what of the VAE's posterior the latents are, its mean or a draw; None takes the trainer's own.
     """
 
     timestep: Literal["auto"] | int | tuple[int, ...] = "auto"
@@ -54,7 +56,8 @@ class Gradients(_Section):
     draws: int = Field(1, ge=1, le=1000)
     shift: float | None = Field(None, gt=0)
     timestep_range: tuple[float, float] | None = None
-    parameters: str = "*"
+    parameters: str | None = None
+    posterior: Literal["mean", "sample"] | None = None
     length_factor: bool = True
     projection: str = "fastfood"
     dim: int = Field(512, ge=1)
