@@ -89,6 +89,33 @@ def test_row_by_row_it_is_the_plain_ranking_bit_for_bit(
         assert ranking.selected.tolist() == selected.tolist()
 
 
+@settings(deadline=None)
+@given(scores_qn, st.data(), st.sampled_from([0.0, 50.0, 90.0]))
+def test_unwanted_queries_count_against(
+    scores: np.ndarray, data: st.DataObject, percentile: float
+) -> None:
+    count, ids = scores.shape[1], names(scores.shape[1])
+    unwanted = np.array(data.draw(st.lists(st.booleans(), min_size=5, max_size=5))[: len(scores)])
+    ranking = rank_clips(
+        scores, ids, fraction=0.3, percentile=percentile, unwanted=unwanted.tolist()
+    )
+    votes = scores > ranking.thresholds[:, None]
+    sign = np.where(unwanted, -1, 1)
+    mean = (sign[:, None] * scores.astype(float)).mean(0)
+    assert ranking.votes.tolist() == (sign @ votes).tolist()
+    assert ranking.votes_against.tolist() == votes[unwanted].sum(0).tolist()
+    assert np.allclose(ranking.mean_score, mean)
+    expected = sorted(
+        range(count), key=lambda n: (-ranking.votes[n], -ranking.mean_score[n], ids[n])
+    )
+    assert ranking.order.tolist() == expected
+    for n in range(count):
+        wanted = scores[~unwanted, n]
+        best = ranking.best_query[n]
+        assert best == -1 if unwanted.all() else scores[best, n] == wanted.max()
+        assert best == -1 or not unwanted[best]
+
+
 def test_the_plain_ranking_of_many_clips() -> None:
     random = np.random.default_rng(0)
     scores = random.normal(size=(50, 5000)).astype(np.float32)
