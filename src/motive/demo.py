@@ -3,7 +3,6 @@
 import json
 import os
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from motive.errors import UserError
-from motive.gradients.objective import Objective
 from motive.pipeline import Run
 from motive.results import used_queries
 from motive.runs.progress import Progress
 from motive.runs.provenance import write_atomically
+from motive.subsets import without_mask
 from motive.terminal import print_check, print_result
 from motive.zoo.check import mean_interval, precision_at_top
 from motive.zoo.motions import KINDS, PAPER_MOTIONS
@@ -114,11 +113,6 @@ def _remove_unfinished(folder: Path) -> None:
     import shutil
 
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def without_mask(run: Run) -> Objective:
-    """The run's objective with W = 1: Motive without the mask."""
-    return replace(run.objective, mask="none")
 
 
 def _agreement(run: Run, seed: int) -> dict[str, dict[str, Any]]:
