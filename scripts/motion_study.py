@@ -155,7 +155,8 @@ def by_background(rows: list[Any]) -> dict[str, list[Any]]:
     return {
         "all": rows,
         "textured": [row for row in rows if row["background"] in TEXTURED],
-        "untextured": [row for row in rows if row["background"] not in TEXTURED],
+        "gradient": [row for row in rows if row["background"] == "gradient"],
+        "plain": [row for row in rows if row["background"] == "plain"],
     }
 
 

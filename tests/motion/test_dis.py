@@ -1,11 +1,14 @@
 """DIS flow against the zoo's true motion, and on frames that leave it nothing to find."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from motive.clips.decoding import decode_clip
+from motive.clips.sampling import FrameSampler
 from motive.motion.dis import DisTracker
 from motive.motion.field import MotionField
 from motive.zoo.motions import PAPER_MOTIONS
@@ -126,6 +129,55 @@ def test_a_surface_without_texture_stays_where_it_is(tracker: DisTracker) -> Non
     assert np.linalg.norm(field.displacement_fhw2[1:][moving], axis=-1).mean() > 1
     back, _ = tracker._search(*(cv2.cvtColor(frames[f], cv2.COLOR_RGB2GRAY) for f in (5, 4)))
     assert np.abs(back[away[5]]).max() > 0.3
+
+
+def spotted(spots: int, step: int, away: int) -> np.ndarray:
+    """Four frames of a plain wall with spots on it that goes by, behind a textured square: uint8.
+
+    step: pixels per frame of the wall to the right; away: of the square downwards, besides.
+    """
+    rng = np.random.default_rng(3)
+    wall = np.full((96, 128), 90, np.uint8)
+    for x, y in zip(np.linspace(24, 104, spots), [20, 70, 30, 76, 24, 64], strict=False):
+        cv2.circle(wall, (int(x), y), 3, 200, -1)
+    square = cv2.resize(rng.integers(0, 256, (6, 6)).astype(np.uint8), (22, 22))
+    frames = []
+    for f in range(4):
+        frame = wall[8:88, 20 - step * f : 116 - step * f].copy()
+        top, left = 12 + away * f, 40 + step * f
+        frame[top : top + 22, left : left + 22] = square
+        frames.append(frame)
+    return np.stack(frames)[..., None].repeat(3, -1)
+
+
+def test_a_few_spots_on_a_plain_wall_show_the_camera(tracker: DisTracker) -> None:
+    """An object that has more texture than they is not taken for it, and the wall moves with them."""
+    for f, step in enumerate(tracker.track(spotted(4, step=2, away=3)).displacement_fhw2[1:], 1):
+        top, left = 12 + 3 * f, 40 + 2 * f
+        # To about a pixel, since the spots are few; taking them for moving things would be 2 px off.
+        assert np.abs(np.median(step[:, 70:], (0, 1)) - (2, 0)).max() < 1, f
+        inner = step[top + 6 : top + 16, left + 6 : left + 16]
+        assert np.abs(np.median(inner, (0, 1)) - (2, 3)).max() < 0.5, f
+
+
+def test_an_object_before_a_plain_wall_is_no_camera(tracker: DisTracker) -> None:
+    """Neither with nothing else in sight, nor where spots say that the camera stands still."""
+    for spots in (0, 6):
+        field = tracker.track(spotted(spots, step=0, away=3)).displacement_fhw2
+        assert not field[1:, :, 80:].any()
+        assert np.abs(np.median(field[3, 27:37, 46:56], (0, 1)) - (0, 3)).max() < 0.5
+
+
+def test_a_toy_at_rest_does_not_move_until_it_turns(tracker: DisTracker, shared: Path) -> None:
+    """The propeller of a real clip rests for a second and a half, then turns; the rest only trembles."""
+    sampler = FrameSampler(max_frames=90, height=64, width=64)
+    frames = decode_clip(shared / "clips" / "io__small.mp4", sampler).frames_fhw3
+    assert np.abs(frames[:33, 2:18, 22:52].astype(int) - frames[0, 2:18, 22:52]).mean() < 1
+    assert not tracker.track(frames[:33]).displacement_fhw2.any()
+    turning = tracker.track(frames[46:]).speed_fhw()[1:]
+    assert turning[:, 2:18, 22:52].max() > 2
+    turning[:, 2:18, 22:52] = 0
+    assert turning.mean() < 0.02
 
 
 @pytest.mark.parametrize("lens", ["pan", "zoom"])

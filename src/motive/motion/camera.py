@@ -12,6 +12,7 @@ that equal fields have equal cameras.
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
+import cv2
 import numpy as np
 
 from motive.errors import UserError
@@ -48,11 +49,10 @@ class CameraMotion:
     def part(self, field: MotionField) -> MotionField:
         """The camera's part of `field`, in its convention, with its visibility and confidence."""
         frames, height, width = field.displacement_fhw2.shape[:3]
-        grid = _grid(height, width)
         camera = np.zeros((frames, height, width, 2), np.float32)
         for f, map_33 in enumerate(self.maps_f33):
-            if not np.array_equal(map_33, np.eye(3)):
-                camera[f] = _sign(field) * (_apply(map_33, grid) - grid)
+            if not _stands(map_33):
+                camera[f] = _sign(field) * _steps(map_33, height, width)
         return replace(field, displacement_fhw2=camera)
 
     def residual(self, field: MotionField) -> MotionField:
@@ -80,13 +80,11 @@ def estimate_camera(field: MotionField, model: CameraModel = "similarity") -> Ca
         raise UserError(
             f"there is no camera model '{model}': use translation, similarity or homography"
         )
-    frames, height, width = field.displacement_fhw2.shape[:3]
-    grid, sign = _grid(height, width).reshape(-1, 2), _sign(field)
+    frames = len(field.displacement_fhw2)
     maps, support = np.tile(np.eye(3), (frames, 1, 1)), np.ones(frames)
     for f in range(1, frames):
-        trust = (field.visibility_fhw[f] * field.confidence_fhw[f]).ravel().astype(np.float64)
-        moves = sign * field.displacement_fhw2[f].reshape(-1, 2).astype(np.float64)
-        maps[f], support[f] = _fit_frame(grid, moves, trust, model)
+        trust_hw = field.visibility_fhw[f] * field.confidence_fhw[f]
+        maps[f], support[f] = _fit_frame(field.displacement_fhw2[f], _sign(field), trust_hw, model)
     return CameraMotion(maps, support)
 
 
@@ -98,15 +96,13 @@ def fit_pair(
     moves_hw2: from each pixel to where its content is in the other frame, in pixels.
     trust_hw: visibility × confidence, 0..1.
     """
-    grid = _grid(*trust_hw.shape).reshape(-1, 2)
-    moves, trust = (values.astype(np.float64) for values in (moves_hw2, trust_hw))
-    map_33, _ = _fit_frame(grid, moves.reshape(-1, 2), trust.ravel(), model)
-    return None if np.array_equal(map_33, np.eye(3)) else map_33
+    map_33, _ = _fit_frame(moves_hw2, 1.0, trust_hw, model)
+    return None if _stands(map_33) else map_33
 
 
 def apply_map(map_33: np.ndarray, points_hw2: np.ndarray) -> np.ndarray:
     """Where a map leads, in pixels, float32."""
-    return _apply(map_33, points_hw2.astype(np.float64)).astype(np.float32)
+    return cv2.perspectiveTransform(points_hw2.astype(np.float32, copy=False), map_33)
 
 
 def camera_share(field: MotionField, residual: MotionField) -> float:
@@ -125,8 +121,19 @@ def _sign(field: MotionField) -> float:
     return 1.0 if field.convention == "from_first" else -1.0
 
 
-def _grid(height: int, width: int) -> np.ndarray:
-    return np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).astype(np.float64)
+def _stands(map_33: _Map) -> bool:
+    return np.array_equal(map_33, np.eye(3))
+
+
+def _steps(map_33: _Map, height: int, width: int) -> np.ndarray:
+    """How far the map takes each pixel of a frame, `(height, width, 2)` float32."""
+    x, y = np.arange(width), np.arange(height)[:, None]
+    along, down, depth = (row[0] * x + (row[1] * y + row[2]) for row in map_33)
+    if map_33[2].tolist() != [0, 0, 1]:
+        along, down = along / depth, down / depth
+    steps = np.empty((height, width, 2), np.float32)
+    steps[..., 0], steps[..., 1] = along - x, down - y
+    return steps
 
 
 def _apply(map_33: _Map, points_n2: np.ndarray) -> np.ndarray:
@@ -135,46 +142,70 @@ def _apply(map_33: _Map, points_n2: np.ndarray) -> np.ndarray:
 
 
 def _fit_frame(
-    grid_n2: np.ndarray, moves_n2: np.ndarray, trust_n: np.ndarray, model: CameraModel
+    moves_hw2: np.ndarray, sign: float, trust_hw: np.ndarray, model: CameraModel
 ) -> tuple[_Map, float]:
-    """The frame's map and its support."""
+    """The frame's map and its support; `sign` turns the displacement to where content is."""
     still = np.eye(3)
-    if trust_n.mean() < MIN_CONFIDENT or (trust_n > 0).sum() < MIN_POINTS:
+    cumulated = np.cumsum(trust_hw, dtype=np.float64)
+    if cumulated[-1] < MIN_CONFIDENT * trust_hw.size or np.count_nonzero(trust_hw > 0) < MIN_POINTS:
         return still, 0.0
     # Equal steps in cumulated trust: a confident pixel is taken as often as its trust says.
-    steps = (np.arange(POINTS) + 0.5) / POINTS * trust_n.sum()
-    chosen = np.unique(np.minimum(np.searchsorted(np.cumsum(trust_n), steps), len(trust_n) - 1))
-    points, moves, trust = grid_n2[chosen], moves_n2[chosen], trust_n[chosen]
-    tolerance = TOLERANCE + SLACK * np.linalg.norm(moves, axis=-1)
+    steps = (np.arange(POINTS) + 0.5) / POINTS * cumulated[-1]
+    chosen = np.minimum(np.searchsorted(cumulated, steps), trust_hw.size - 1)
+    chosen = chosen[np.diff(chosen, prepend=-1) > 0]
+    points = np.stack(np.divmod(chosen, trust_hw.shape[1])[::-1], -1).astype(np.float64)
+    moves = sign * moves_hw2.reshape(-1, 2)[chosen].astype(np.float64)
+    trust = trust_hw.ravel()[chosen].astype(np.float64)
+    trust /= trust.sum()
+    per_tolerance = (TOLERANCE + SLACK * np.hypot(moves[:, 0], moves[:, 1])) ** -2
     there = points + moves
 
     def judge(map_33: _Map) -> tuple[float, float]:
         """Cost and support, each 0..1."""
-        off = _squared_error(map_33, points, there) / tolerance**2
-        weight = trust / trust.sum()
-        return float(weight @ np.minimum(off, 1)), float(weight @ (off < 1))
+        off = ((_apply(map_33, points) - there) ** 2).sum(-1) * per_tolerance
+        return float(trust @ np.minimum(off, 1)), float(trust @ (off < 1))
 
     still_cost, still_support = judge(still)
     if still_cost < MIN_GAIN:
         return still, still_support  # no camera could gain so much
-    best = _consensus(points, moves, trust, tolerance, model)
-    for attempt in range(REFINEMENTS):
-        off = _squared_error(best, points, there) / tolerance**2
-        weight = trust / (1 + off) ** 2
-        # A homography is refined from the similarity that is found first.
-        simple = model == "homography" and attempt < REFINEMENTS // 2
-        refined = _least_squares(points, there, weight, "similarity" if simple else model)
-        if refined is None or not _sane(refined, points):
-            break
-        best = refined
+    best = _search(points, moves, trust, per_tolerance, model)
     cost, support = judge(best)
     if support < MIN_SUPPORT or cost > still_cost - MIN_GAIN:
         return still, still_support
     return best, support
 
 
-def _squared_error(map_33: _Map, points_n2: np.ndarray, there_n2: np.ndarray) -> np.ndarray:
-    return ((_apply(map_33, points_n2) - there_n2) ** 2).sum(-1)
+def _search(
+    points: np.ndarray,
+    moves: np.ndarray,
+    trust: np.ndarray,
+    per_tolerance: np.ndarray,
+    model: CameraModel,
+) -> _Map:
+    """The map that most points agree with, and by least squares."""
+    # Late, since it loads numba, which no other tracker's user needs to wait for.
+    from motive.motion.camera_kernel import refine
+
+    there = points + moves
+    # A homography is refined from the similarity that is found first.
+    rounds = REFINEMENTS // 2 if model == "homography" else REFINEMENTS
+    start = _consensus(points, moves, trust, per_tolerance, model)
+    best = _matrix(
+        refine(start, points.T.copy(), there.T.copy(), per_tolerance, trust,
+               model != "translation", rounds)
+    )  # fmt: skip
+    for _ in range(REFINEMENTS - rounds):
+        off = ((_apply(best, points) - there) ** 2).sum(-1) * per_tolerance
+        refined = _homography(points, there, trust / (1 + off) ** 2)
+        if refined is None or not _sane(refined, points):
+            break
+        best = refined
+    return best
+
+
+def _matrix(map_4: tuple[float, float, float, float]) -> _Map:
+    a, b, c, d = map_4
+    return np.array([[a, -b, c], [b, a, d], [0.0, 0.0, 1.0]])
 
 
 def _sane(map_33: _Map, points_n2: np.ndarray) -> bool:
@@ -187,13 +218,15 @@ def _consensus(
     points: np.ndarray,
     moves: np.ndarray,
     trust: np.ndarray,
-    tolerance: np.ndarray,
+    per_tolerance: np.ndarray,
     model: CameraModel,
-) -> _Map:
-    """The translation or similarity through one or two pixels that costs least."""
+) -> tuple[float, float, float, float]:
+    """The translation or similarity through one or two points that costs least."""
+    from motive.motion.camera_kernel import cheapest
+
     random = np.random.default_rng(0)
     first, second = random.integers(0, len(points), (2, HYPOTHESES))
-    # As complex numbers a similarity is z → a z + b.
+    # As complex numbers a similarity is z → z + a z + b.
     z, m = points @ (1, 1j), moves @ (1, 1j)
     apart = z[second] - z[first]
     usable = np.abs(apart) > 0
@@ -206,15 +239,13 @@ def _consensus(
     # The still camera and pure shifts compete as well.
     turn = np.concatenate([[0], turn, np.zeros(HYPOTHESES)])
     shift = np.concatenate([[0], shift, m[first]])
-    off = np.abs(turn[:, None] * z + shift[:, None] - m) ** 2 / tolerance**2
-    winner = int((np.minimum(off, 1) @ trust).argmin())
-    a, b = 1 + turn[winner], shift[winner]
-    return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag], [0, 0, 1]])
+    maps_h4 = np.stack([turn.real, turn.imag, shift.real, shift.imag], -1)
+    single = (v.astype(np.float32) for v in (maps_h4, points.T, moves.T, per_tolerance, trust))
+    a, b, c, d = maps_h4[cheapest(*(np.ascontiguousarray(values) for values in single))].tolist()
+    return 1 + a, b, c, d
 
 
-def _least_squares(
-    points: np.ndarray, there: np.ndarray, weight: np.ndarray, model: CameraModel
-) -> _Map | None:
+def _homography(points: np.ndarray, there: np.ndarray, weight: np.ndarray) -> _Map | None:
     """The weighted least-squares map; None when the points do not determine one."""
     total = weight.sum()
     if total <= 0:
@@ -224,31 +255,21 @@ def _least_squares(
     if scale == 0:
         return None
     near, far = (points - centre) / scale, (there - centre) / scale
-    if model == "translation":
-        inner = np.eye(3)
-        inner[:2, 2] = weight @ (far - near) / total
-    elif model == "similarity":
-        # near has weighted mean zero, so turn and shift separate.
-        z, target = near @ (1, 1j), far @ (1, 1j)
-        b = (weight * target).sum() / total
-        a = (weight * z.conj() * target).sum() / (weight * np.abs(z) ** 2).sum()
-        inner = np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag], [0, 0, 1]])
-    else:
-        x, y, zero, one = near[:, 0], near[:, 1], np.zeros(len(near)), np.ones(len(near))
-        u, v = far[:, 0], far[:, 1]
-        rows = np.concatenate(
-            [
-                np.stack([x, y, one, zero, zero, zero, -u * x, -u * y], -1),
-                np.stack([zero, zero, zero, x, y, one, -v * x, -v * y], -1),
-            ]
-        )
-        root = np.sqrt(np.concatenate([weight, weight]))
-        found, _, rank, _ = np.linalg.lstsq(
-            rows * root[:, None], np.concatenate([u, v]) * root, rcond=1e-10
-        )
-        if rank < 8:
-            return None
-        inner = np.append(found, 1.0).reshape(3, 3)
+    x, y, zero, one = near[:, 0], near[:, 1], np.zeros(len(near)), np.ones(len(near))
+    u, v = far[:, 0], far[:, 1]
+    rows = np.concatenate(
+        [
+            np.stack([x, y, one, zero, zero, zero, -u * x, -u * y], -1),
+            np.stack([zero, zero, zero, x, y, one, -v * x, -v * y], -1),
+        ]
+    )
+    root = np.sqrt(np.concatenate([weight, weight]))
+    found, _, rank, _ = np.linalg.lstsq(
+        rows * root[:, None], np.concatenate([u, v]) * root, rcond=1e-10
+    )
+    if rank < 8:
+        return None
+    inner = np.append(found, 1.0).reshape(3, 3)
     to_inner = np.array(
         [[1 / scale, 0, -centre[0] / scale], [0, 1 / scale, -centre[1] / scale], [0, 0, 1]]
     )

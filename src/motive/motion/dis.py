@@ -4,18 +4,21 @@ A moving camera costs DIS accuracy everywhere, and surfaces without texture take
 beside them. So the flow of a pair of frames is found in two passes, and only believed where the pictures
 ask for it:
 
-1. From the first flow the camera is fitted. Where it explains what standing still does not, the frame
-   before is warped by it, so that the still world lines up, and the flow is searched again between the
-   aligned frames. The displacement is the camera and the residual flow, composed exactly.
+1. From the first flow cameras are fitted: to all of it, and to what has texture. If one explains what
+   standing still does not, in places all over the frame, the frame before is warped by the best of them,
+   so that the still world lines up, and the flow is searched again between the aligned frames. The
+   displacement is the camera and the residual flow, composed exactly.
 2. A pixel whose surroundings the camera alone explains as well as the flow does moves with the camera
    (with a camera that stands still: not at all).
 """
+
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
 
 from motive.motion.camera import apply_map, fit_pair
-from motive.motion.field import MotionField
+from motive.motion.field import MotionField, lengths
 from motive.motion.flow import agreement, in_sight, pixel_grid, sample
 
 MIN_SIDE = 32  # pixels; DIS has no scale left to search below about this
@@ -24,9 +27,13 @@ MIN_SIDE = 32  # pixels; DIS has no scale left to search below about this
 # asked for by many places together, so each may say less.
 GAIN, NOISE, CAMERA_NOISE = 1.5, 2.0, 1.0
 REACH = 2.0  # pixels; standard deviation of the window in which pictures are compared
-# Share of the frame that a camera must explain and standing still must not. An object on a surface
-# without texture would otherwise be taken for a camera: nothing contradicts it.
-MIN_EVIDENCE = 0.25
+# Share of the frame that must speak for a camera, with its square at most against, for little evidence has
+# to be clean; a clear share for what most of the frame does has only to be more than what is against.
+# And it must lie apart, in standard deviations of places as a share of the whole frame's: a moving object
+# is in one spot, what stands still is all over the frame.
+MIN_EVIDENCE, CLEAR, MIN_SPREAD = 0.05, 0.25, 0.7
+TEXTURE = 4.0  # smaller eigenvalue of the gradients' covariance that counts half (cv2's scale, 4 grey²/px²)
+APART = 1.0  # pixels; from where on a place does not move with a camera
 
 
 class DisTracker:
@@ -45,7 +52,8 @@ class DisTracker:
     def fingerprint(self) -> str:
         return (
             "dis preset=medium finest_scale=0 passes=2 "
-            f"evidence={GAIN:g},{NOISE:g},{CAMERA_NOISE:g},{REACH:g},{MIN_EVIDENCE:g} "
+            f"evidence={GAIN:g},{NOISE:g},{CAMERA_NOISE:g},{REACH:g} "
+            f"camera={MIN_EVIDENCE:g},{CLEAR:g},{MIN_SPREAD:g},{TEXTURE:g},{APART:g} "
             f"opencv={cv2.__version__}"
         )
 
@@ -70,16 +78,10 @@ class DisTracker:
         """Where each pixel came from, relative to itself, and the confidence in it."""
         grid = pixel_grid(*now_hw.shape)
         residual, confidence = self._search(now_hw, before_hw)
-        unexplained = _difference(now_hw, before_hw)
-        camera = fit_pair(residual, confidence * in_sight(residual))
+        trust = confidence * in_sight(residual)
+        camera, before_hw, unexplained = _aligned(now_hw, before_hw, residual, trust)
         if camera is not None:
-            aligned = sample(before_hw, apply_map(camera, grid))
-            left = _difference(now_hw, aligned)
-            if _better(left, unexplained, CAMERA_NOISE).mean() >= MIN_EVIDENCE:
-                before_hw, unexplained = aligned, left
-                residual, confidence = self._search(now_hw, aligned)
-            else:
-                camera = None
+            residual, confidence = self._search(now_hw, before_hw)
         explained = _difference(now_hw, sample(before_hw, grid + residual))
         residual[~_better(explained, unexplained, NOISE)] = 0
         if camera is None:
@@ -95,6 +97,65 @@ class DisTracker:
         back = self._flow.calc(now, before, None)[:height, :width]
         forth = self._flow.calc(before, now, None)[:height, :width]
         return back, agreement(back, forth)
+
+
+def _aligned(
+    now_hw: np.ndarray, before_hw: np.ndarray, moves_hw2: np.ndarray, trust_hw: np.ndarray
+) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
+    """The camera for which most speaks, the frame before as it would be without, and what is different then.
+
+    The camera is None, and the frame as it was, when nothing speaks for one.
+    """
+    still = _difference(now_hw, before_hw)
+    best: tuple[np.ndarray | None, np.ndarray, np.ndarray] = (None, before_hw, still)
+    most = 0.0
+    for camera, of_most in _cameras(now_hw, moves_hw2, trust_hw):
+        moved = sample(before_hw, apply_map(camera, pixel_grid(*now_hw.shape)))
+        left = _difference(now_hw, moved)
+        evidence = _evidence(left, still, of_most)
+        if evidence > most:
+            best = camera, moved, left
+            most = evidence
+        if most >= CLEAR:
+            break  # no other can be so much better as to be worth the time
+    return best
+
+
+def _cameras(
+    now_hw: np.ndarray, moves_hw2: np.ndarray, trust_hw: np.ndarray
+) -> Iterator[tuple[np.ndarray, bool]]:
+    """Maps that may be the camera's, the likeliest first, and whether it is what most of the frame does.
+
+    What most of the frame does; what most of its texture does (weighed as by Shi and Tomasi, 1994), since
+    flow over a plain surface is made up; and what most of the texture does that this leaves: before a
+    plain wall an object has more texture than the few spots on it that show the camera.
+    """
+    grid = pixel_grid(*now_hw.shape)
+    first = fit_pair(moves_hw2, trust_hw)
+    if first is not None:
+        yield first, True
+    corners = cv2.cornerMinEigenVal(now_hw.astype(np.float32), 5)
+    trust_hw = trust_hw * (corners / (corners + TEXTURE))
+    for _ in range(2):
+        if not trust_hw.any():
+            return
+        camera = fit_pair(moves_hw2, trust_hw / trust_hw.mean())
+        if camera is None:
+            return
+        yield camera, False
+        trust_hw = trust_hw * (lengths(apply_map(camera, grid) - grid - moves_hw2) > APART)
+
+
+def _evidence(left_hw: np.ndarray, unexplained_hw: np.ndarray, of_most: bool) -> float:
+    """Share of the frame that speaks for a camera, less what speaks against it; 0 is not enough."""
+    speaks_for = _better(left_hw, unexplained_hw, CAMERA_NOISE)
+    yes, no = speaks_for.mean(), _better(unexplained_hw, left_hw, CAMERA_NOISE).mean()
+    if yes < MIN_EVIDENCE or no > (yes if of_most and yes >= CLEAR else yes**2):
+        return 0.0
+    # Over the whole frame places would spread by side / sqrt(12).
+    spread = np.hypot(*(axis.std() for axis in np.nonzero(speaks_for)))
+    whole = np.hypot(*speaks_for.shape) / np.sqrt(12)
+    return float(yes - no) if spread >= MIN_SPREAD * whole else 0.0
 
 
 def _difference(one_hw: np.ndarray, other_hw: np.ndarray) -> np.ndarray:

@@ -4,13 +4,20 @@
 `forth` from the frame before to the current one; both are `(H, W, 2)` float32, x before y, in pixels.
 """
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 
+from motive.motion.field import lengths
 
+
+@lru_cache(maxsize=2)  # a clip's frames are of one size; read-only, since it is shared
 def pixel_grid(height: int, width: int) -> np.ndarray:
     """Each pixel's own place, `(H, W, 2)` float32, x before y."""
-    return np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).astype(np.float32)
+    grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).astype(np.float32)
+    grid.setflags(write=False)
+    return grid
 
 
 def sample(image: np.ndarray, places_hw2: np.ndarray) -> np.ndarray:
@@ -27,8 +34,8 @@ def agreement(back_hw2: np.ndarray, forth_hw2: np.ndarray) -> np.ndarray:
     """
     height, width = back_hw2.shape[:2]
     there = sample(forth_hw2, pixel_grid(height, width) + back_hw2)
-    error = np.linalg.norm(back_hw2 + there, axis=-1)
-    length = np.linalg.norm(back_hw2, axis=-1) + np.linalg.norm(there, axis=-1)
+    error = lengths(back_hw2 + there)
+    length = lengths(back_hw2) + lengths(there)
     return np.exp(-((error / (0.5 + 0.1 * length)) ** 2))
 
 
@@ -36,4 +43,5 @@ def in_sight(back_hw2: np.ndarray) -> np.ndarray:
     """Visibility, `(H, W)` bool: whether the place that a pixel comes from lies in the frame."""
     height, width = back_hw2.shape[:2]
     origin = pixel_grid(height, width) + back_hw2
-    return ((origin >= 0) & (origin <= (width - 1, height - 1))).all(-1)
+    x, y = origin[..., 0], origin[..., 1]
+    return (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from motive.motion.camera import CameraMotion, camera_share
-from motive.motion.field import MotionField
+from motive.motion.field import MotionField, lengths
 
 MOVING = 0.5  # pixels per frame from which a pixel counts as moving
 CONFIDENT = 0.6  # visibility × confidence from which a pixel counts as seen
@@ -43,8 +43,8 @@ def describe_field(field: MotionField, camera: CameraMotion | None = None) -> Mo
     velocity = field.velocity_fhw2()[1:]
     if velocity.size == 0:
         return MotionStatistics(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
-    speed = np.linalg.norm(velocity, axis=-1)
-    jerks = np.linalg.norm(np.diff(velocity, n=2, axis=0), axis=-1)
+    speed = lengths(velocity)
+    jerks = lengths(np.diff(velocity, n=2, axis=0))
     trust = (field.visibility_fhw * field.confidence_fhw)[1:]
     residual = field if camera is None else camera.residual(field)
     return MotionStatistics(
