@@ -1,6 +1,7 @@
 """`motive explain` on a run of rendered clips, by the command line and from Python."""
 
 import json
+import shutil
 from pathlib import Path
 
 import av
@@ -91,10 +92,34 @@ def test_the_command_tells_it_in_words(run: Run, capsys: pytest.CaptureFixture[s
     assert f"frames {found.best_interval[0]} to {found.best_interval[1] - 1} of 9" in told
 
 
-def test_mistakes_are_one_sentence(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_are_one_sentence(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert (
         call("explain", str(run.path), "--clip", "nowhere.mp4", "--query", "clips/000000.mp4") == 2
     )
     assert "has no clip 'nowhere.mp4'" in capsys.readouterr().err
+    video = tmp_path / "nowhere" / "heat.mp4"
+    names = ("--clip", "clips/000000.mp4", "--query", "clips/000000.mp4")
+    assert call("explain", str(run.path), *names, "--video", str(video)) == 2
+    assert "is not there: make it" in capsys.readouterr().err
     with pytest.raises(UserError, match="shows no motion"):
         explain(run, "clips/000002.mp4", "clips/000000.mp4")
+
+
+def test_a_clip_that_changed_is_not_drawn_over(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copied = tmp_path / "run"
+    shutil.copytree(run.path, copied)
+    clip = Path(run.usable("clip")[explain(run, *("clips/000000.mp4",) * 2).clip_id].path)
+    before = clip.read_bytes()
+    names = ("--clip", "clips/000000.mp4", "--query", "clips/000000.mp4")
+    try:
+        clip.write_bytes(before + b"0")
+        video = tmp_path / "heat.mp4"
+        assert call("explain", str(copied), *names, "--video", str(video)) == 2
+        assert "the file changed after it was ingested" in capsys.readouterr().err
+        assert not video.exists()
+    finally:
+        clip.write_bytes(before)

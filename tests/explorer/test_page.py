@@ -96,7 +96,9 @@ def test_a_clip_plays_under_the_pointer(page: Page) -> None:
 
 def test_sort_filter_and_search(page: Page, session: Session) -> None:
     table = session.table
-    assert ranks(page) == list(range(1, 16))
+    seen = len(ranks(page))
+    assert 8 <= seen <= 15  # only those in sight, and nearly so, are there
+    assert ranks(page) == list(range(1, seen + 1))
     page.select_option("#sort", "mean_speed")
     page.click("#direction")
     by_speed = [int(p) + 1 for p in table.order("mean_speed", descending=True)]
@@ -104,7 +106,7 @@ def test_sort_filter_and_search(page: Page, session: Session) -> None:
         "(first) => document.querySelector('.card[aria-posinset=\"1\"] .rank')?.textContent == first",
         arg=str(by_speed[0]),
     )
-    assert ranks(page) == by_speed
+    assert ranks(page) == by_speed[: len(ranks(page))]
     page.fill("#search", "river")
     expect(page.locator("#total")).to_have_text("1 clip of 15")
     page.fill("#search", "")

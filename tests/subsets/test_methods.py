@@ -108,3 +108,8 @@ def test_refusals(run: Run) -> None:
     (run.path / "selection.csv").unlink()
     with pytest.raises(UserError, match="motive select"):
         choose_subset(run, "selection")
+
+
+def test_a_negative_seed_is_refused(run: Run) -> None:
+    with pytest.raises(UserError, match="the seed -1 is wrong"):
+        choose_subset(run, "random", seed=-1)

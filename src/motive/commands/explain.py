@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from motive.commands.options import AsJson, RunArgument, open_run
+from motive.errors import UserError
 
 
 def explain(
@@ -21,13 +22,14 @@ def explain(
     """Where and when inside a clip its influence on a query comes from."""
     from motive.explanation import explain as locate
 
+    if video is not None and not video.parent.is_dir():
+        raise UserError(f"{video.parent} is not there: make it, or choose another --video")
     opened = open_run(run, quiet=True)
     found = locate(opened, clip, query)
     if video is not None:
         from motive.explanation.overlay import write_overlay
 
-        member = opened.usable("clip")[found.clip_id]
-        write_overlay(found, Path(member.path), opened.sampler, video)
+        write_overlay(found, opened.usable("clip")[found.clip_id], opened.sampler, video)
     if as_json:
         print(json.dumps(found.as_json(), indent=1))
     else:

@@ -4,25 +4,30 @@ from pathlib import Path
 
 import numpy as np
 
-from motive.clips.decoding import decode_clip
+from motive.clips.ingest import decode_unchanged
 from motive.clips.sampling import FrameSampler
+from motive.errors import ClipError, UserError
 from motive.explanation.explanation import Explanation
 from motive.generation.video_file import write_video
+from motive.runs.members import Member
 
 # What pulls towards the query's motion and what pulls away from it, as RGB; told apart in any vision.
 TOWARDS, AWAY = (255, 140, 0), (30, 110, 255)
 SMALLEST = 256  # pixels of the shorter side: a small clip is enlarged, not its heat
 
 
-def write_overlay(explanation: Explanation, source: Path, sampler: FrameSampler, out: Path) -> None:
+def write_overlay(explanation: Explanation, clip: Member, sampler: FrameSampler, out: Path) -> None:
     """`out`, an mp4 of the clip's frames with the heat over them; the best interval has a bar below.
 
     Orange adds to the influence, blue takes away from it; the strongest place of the clip is opaque to
     three quarters.
 
-    Raises ClipError when `source` cannot be decoded, UserError when `out` cannot be written.
+    Raises UserError when the clip is no longer what was explained, or cannot be decoded.
     """
-    frames_fhw3 = decode_clip(source, sampler).frames_fhw3
+    try:
+        frames_fhw3 = decode_unchanged(clip.file, Path(clip.path), sampler).frames_fhw3
+    except ClipError as error:
+        raise UserError(f"{clip.file_name} cannot be shown: {error}") from None
     height, width = frames_fhw3.shape[1:3]
     enlarged = max(1, -(-SMALLEST // min(height, width)))
     shape = tuple(2 * (side * enlarged // 2) for side in (height, width))
@@ -36,7 +41,7 @@ def write_overlay(explanation: Explanation, source: Path, sampler: FrameSampler,
         if first <= index < after:
             seen[bar] = TOWARDS
         pictures.append(seen)
-    write_video(out, np.stack(pictures), explanation.fps)
+    write_video(out, np.stack(pictures), explanation.fps or 1.0)  # a single frame has no rate
 
 
 def _heat_of_frame(explanation: Explanation, index: int) -> np.ndarray:

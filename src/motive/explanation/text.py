@@ -16,6 +16,7 @@ def print_explanation(run: "Run", found: Explanation) -> None:
     """The influence, the curve over time and the interval that stands out most."""
     clip, query = run.usable("clip")[found.clip_id], run.usable("query")[found.query_id]
     first, after = found.best_interval
+    rate = found.fps or 1.0  # a single frame has none
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"{clip.file_name} on {query.file_name}", markup=False)
     console.print(
@@ -24,7 +25,7 @@ def print_explanation(run: "Run", found: Explanation) -> None:
     console.print(f"over time {sparkline(found.curve.tolist())}")
     console.print(
         f"stands out frames {first} to {after - 1} of {len(found.curve)}, "
-        f"{first / found.fps:.2f} to {after / found.fps:.2f} s"
+        f"{first / rate:.2f} to {after / rate:.2f} s"
     )
 
 

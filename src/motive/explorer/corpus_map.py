@@ -148,8 +148,10 @@ class Maps:
         chosen = np.arange(rows)
         if rows > most:
             chosen = np.sort(np.random.default_rng(0).choice(rows, most, replace=False))
-        found = dataset.take(chosen.tolist(), columns=["feature", "made_by"])
+        found = dataset.take(chosen.tolist(), columns=["key", "feature", "made_by"])
         found = found.filter(pc.equal(found["made_by"], run.objective.id))
+        ids = pc.list_element(pc.split_pattern(found["key"], ":"), 0)
+        found = found.filter(pc.is_in(ids, value_set=self._clip_ids))  # the queries are no clips
         features = np.stack(found["feature"].to_numpy()) if len(found) else np.zeros((0, 2))
         return features[features.any(axis=1)].astype(np.float32)
 

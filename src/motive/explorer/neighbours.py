@@ -30,7 +30,7 @@ _TILE = 1024
 class Found:
     """The clips that are most like one clip, the most alike first.
 
-    similarity: cosine of the gradient features, -1..1. exact: False if a vector index answered.
+    similarity: cosine of the gradient features, -1..1. exact: False if the table has an index.
     """
 
     clip_ids: list[str]
@@ -80,7 +80,7 @@ class Neighbours:
             if there and key != own:
                 near.setdefault(key, 1 - distance)
         ids = list(near)[:count]
-        return Found(ids, [near[i] for i in ids], exact=not self._indexed)
+        return Found(ids, [near[i] for i in ids], exact=not self._dataset.has_index)
 
     def groups(self, similarity: float) -> np.ndarray:
         """The group of near-duplicates of each clip, `(N,)` int32; -1 for a clip that is like no other.
@@ -122,10 +122,6 @@ class Neighbours:
                 f"{self._run.path} has no gradient features: run motive gradients on it"
             )
         return dataset_of(self._table.path)
-
-    @cached_property
-    def _indexed(self) -> bool:
-        return any("feature" in index["fields"] for index in self._dataset.list_indices())
 
     @cached_property
     def _others(self) -> int:

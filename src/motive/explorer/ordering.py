@@ -12,7 +12,7 @@ def number_order(numbers: np.ndarray) -> np.ndarray:
     right afterwards.
     """
     if numbers.dtype.kind == "i":
-        low, high = numbers.min(initial=0), numbers.max(initial=0)
+        low, high = int(numbers.min(initial=0)), int(numbers.max(initial=0))
         if high - low < 2**16:
             # Integers of 16 bits are sorted stably in linear time.
             return np.argsort((numbers - low).astype(np.uint16), kind="stable").astype(np.int32)

@@ -23,10 +23,12 @@ class QueryScores:
     """The scores of a run's ranked clips with each of its queries.
 
     clip_ids: the clips, in the order in which scores are given.
+
+    Raises UserError when there are no scores, or of another objective.
     """
 
     def __init__(self, run: "Run", clip_ids: pa.Array) -> None:
-        self._run, self._ids = run, clip_ids
+        self._run, self._ids, self._file = run, clip_ids, open_scores(run)
         self._kept: OrderedDict[str, np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -67,10 +69,6 @@ class QueryScores:
     def at(self, position: int) -> dict[str, float]:
         """The scores of one clip, by query id."""
         return {query: float(self.of(query)[position]) for query in self.query_ids}
-
-    @cached_property
-    def _file(self):  # type: ignore[no-untyped-def]
-        return open_scores(self._run)
 
     @cached_property
     def _places(self) -> np.ndarray:

@@ -74,7 +74,8 @@ def _listen(host: str, port: int | None) -> socket.socket:
     for wanted in tries:
         try:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            made = socket.socket(family, socket.SOCK_STREAM)
+            # asyncio sends small answers at once only on sockets that say they are TCP.
+            made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             made.bind((host, wanted))
             made.listen(128)

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 class Session:
     """Everything that the page asks of a run.
 
-    Raises UserError when the run has no selection, or its curation cannot be opened.
+    Raises UserError when the run has no selection or no scores of its objective, or when its curation
+    cannot be opened.
     """
 
     def __init__(self, run: "Run") -> None:
@@ -65,6 +66,9 @@ class Session:
         def work() -> None:
             if not self.was_kept:
                 keep_table(self.run, self.table)
+                same, kept = open_table(self.run, self.scores.of)
+                if kept:
+                    self.table.move_to(same)
             for query_id in self.scores.query_ids[:1]:
                 self.scores.of(query_id)
 

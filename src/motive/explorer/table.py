@@ -1,6 +1,7 @@
 """A run's ranked clips as columns in memory: a million of them in some 300 MB, each sort done once."""
 
 import os
+import re
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -96,6 +97,14 @@ class ClipTable:
         self._orders.update(orders)
         self._lowered.update(lowered)
 
+    def move_to(self, same: "ClipTable") -> None:
+        """Hold the columns of an equal table, whose memory is a file's, and let go of one's own."""
+        with self._lock:
+            self.clip_ids, self.numbers, self.texts = same.clip_ids, same.numbers, same.texts
+            self.selected, self._lowered = same.selected, same._lowered
+            self._orders.update(same._orders)
+        pa.default_memory_pool().release_unused()
+
     def number(self, name: str) -> np.ndarray:
         """A column of numbers, `(N,)`.
 
@@ -154,16 +163,20 @@ class ClipTable:
             return np.zeros(0, bool)
         piece = max(1, -(-count // (2 * _THREADS)))
 
-        def search(job: tuple[pa.Array, int]) -> np.ndarray:
-            texts, start = job
+        def search(job: tuple[str, int]) -> np.ndarray:
+            name, start = job
+            texts = self.lowered(name)
             if where is None:
                 texts = texts.slice(start, piece)
             else:
                 texts = texts.take(where.slice(start, piece))
+            if name == "caption":
+                # In long texts RE2 finds a word in half the time of Arrow's own search.
+                return _as_bools(pc.match_substring_regex(texts, re.escape(word)))
             return _as_bools(pc.match_substring(texts, word))
 
         starts = range(0, count, piece)
-        jobs = [(self.lowered(name), start) for name in TEXTS for start in starts]
+        jobs = [(name, start) for name in TEXTS for start in starts]
         parts = list(_POOL.map(search, jobs))
         found = [
             np.concatenate(parts[i : i + len(starts)]) for i in range(0, len(parts), len(starts))

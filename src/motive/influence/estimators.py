@@ -128,15 +128,15 @@ def centred_cosine(queries_qd: np.ndarray, clips_nd: np.ndarray) -> np.ndarray:
 def ridge(queries_qd: np.ndarray, clips_nd: np.ndarray, damping: float = RIDGE) -> np.ndarray:
     """qᵀ (ΦᵀΦ/N + λI)⁻¹ c, by the N × N dual.
 
-    damping: λ as a multiple of the mean non-zero eigenvalue, trace(ΦΦᵀ/N) / N; large is `dot`, up to a
-        factor.
+    damping: λ as a multiple of the mean non-zero eigenvalue, trace(ΦΦᵀ/N) / min(N, d); large is `dot`, up
+        to a factor.
 
     With K = ΦΦᵀ/N and Woodbury's identity it is λ⁻¹ (qᵀc − (Φq/√N)ᵀ (K + λI)⁻¹ (Φc/√N)); as c runs over
     the rows of Φ, that is qᵀΦᵀ (K + λI)⁻¹.
     """
     count = len(clips_nd)
     gram = clips_nd @ clips_nd.T / count
-    strength = damping * np.trace(gram) / count
+    strength = damping * np.trace(gram) / min(clips_nd.shape)
     if strength <= 0:
         return np.zeros((len(queries_qd), count))
     return np.linalg.solve(gram + strength * np.eye(count), clips_nd @ queries_qd.T).T

@@ -77,6 +77,8 @@ def choose_subset(
     """
     if fraction is not None and not 0 < fraction <= 1:
         raise UserError(f"the fraction {fraction:g} is wrong: use a share above 0, at most 1")
+    if seed < 0:
+        raise UserError(f"the seed {seed} is wrong: use 0 or more")
     if embedding_model is not None and name != "embedding":
         raise UserError(
             f"the subset {name} takes no embedding model: leave it out, or use embedding"

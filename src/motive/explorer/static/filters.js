@@ -68,7 +68,7 @@ export function makeFilters(signal) {
 class Slider {
   constructor(column) {
     this.column = column;
-    this.canvas = h("canvas", { className: "histogram", attrs: { role: "img" } });
+    this.canvas = h("canvas", { className: "histogram", attrs: { role: "img", "aria-label": `Histogram of ${column.label}` } });
     this.words = h("span", { className: "quiet" });
     const handle = (side, value) => h("input", {
       type: "range", min: 0, max: STEPS, value, aria: { label: `${column.label}, ${side}` },

@@ -82,7 +82,7 @@ function heatTable(found) {
     const made = h("td", { className: "heat-cell", title: `${names[i]} and ${names[j]}: ${number(value, 2)}` }, i === j ? "" : number(value, 2).replace(/^0/, ""));
     if (i !== j) {
       made.style.setProperty("--heat", `${Math.round(78 * Math.sqrt(value))}%`);
-      made.classList.toggle("strong", value > 0.35);
+      made.classList.toggle("strong", value > 0.4);
     } else made.classList.add("same");
     return made;
   };

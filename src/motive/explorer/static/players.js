@@ -150,7 +150,11 @@ export class Deck {
     this.button = h("button", { type: "button", className: "icon", onclick: () => this.toggle() });
     this.bar = h("input", {
       type: "range", min: 0, max: 1000, value: 0, className: "scrub", aria: { label: "Position in the clips" },
-      oninput: () => { this.pause(); this.goTo((this.bar.value / 1000) * this.duration); },
+      oninput: () => {
+        const wanted = (this.bar.value / 1000) * this.duration; // pausing shows the time, which sets the bar
+        this.pause();
+        this.goTo(wanted);
+      },
     });
     this.clock = h("span", { className: "clock quiet" });
     this.controls = h("div", { className: "transport" },
