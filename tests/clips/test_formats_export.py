@@ -25,6 +25,7 @@ REENCODED = {
     "diffusion-pipe": {"gif"},
     "finetrainers": {"mkv", "webm", "avi", "gif", "mpeg", "mpg", "m4v"},
     "ai-toolkit": {"gif", "mpeg", "mpg"},
+    "fiftyone": {"mov", "mkv", "avi", "gif", "mpeg", "mpg"},
 }
 
 

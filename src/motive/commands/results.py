@@ -36,7 +36,7 @@ def export(
         str,
         typer.Option(
             help="videofolder, diffsynth, musubi, finetrainers, diffusion-pipe, ai-toolkit, "
-            "webdataset or data-juicer."
+            "webdataset, data-juicer or fiftyone."
         ),
     ],
     out: Annotated[Path, typer.Option(help="A new folder.")],

@@ -14,7 +14,6 @@ import pyarrow as pa
 from motive.clips.formats import EXPORT_FORMATS, ExportClip, ExportReport, write_dataset
 from motive.clips.formats.export import sanitised_stem
 from motive.errors import UserError
-from motive.explorer import fiftyone
 from motive.explorer.clip_files import ClipFiles
 from motive.explorer.table import ClipTable
 
@@ -26,7 +25,7 @@ FOLDER = "exports"
 
 def formats() -> list[str]:
     """What can be written."""
-    return [*EXPORT_FORMATS, *([] if fiftyone.NAME in EXPORT_FORMATS else [fiftyone.NAME])]
+    return list(EXPORT_FORMATS)
 
 
 def export_chosen(
@@ -48,8 +47,6 @@ def export_chosen(
                 Path(path), str(row["file_name"]), str(row["caption"]), int(row["rank"]), scores
             )
         )
-    if format == fiftyone.NAME and format not in EXPORT_FORMATS:
-        return fiftyone.write_fiftyone(clips, out, link=link)
     return write_dataset(format, clips, out, link=link)
 
 

@@ -84,8 +84,9 @@ class Media:
             raise ClipError("the file changed or is gone since it was ingested")
         made = _first_frame(path)
         with self._lock:
-            self._posters[member.clip_id] = made
-            self._sizes += len(made)
+            if member.clip_id not in self._posters:  # another request may have made it meanwhile
+                self._posters[member.clip_id] = made
+                self._sizes += len(made)
             while self._sizes > _POSTER_BYTES:
                 self._sizes -= len(self._posters.popitem(last=False)[1])
         return made

@@ -5,6 +5,7 @@ read the answers. So every request must name this server as its host, and every 
 must come from a page of this very server.
 """
 
+import hashlib
 import hmac
 import ipaddress
 import socket
@@ -15,7 +16,6 @@ from starlette.requests import cookie_parser
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-COOKIE = "motive_explorer"
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
     "media-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -50,6 +50,8 @@ class Guard:
 
     def __init__(self, app: ASGIApp, host: str, token: str | None = None) -> None:
         self._app, self._host, self._token = app, host, token
+        # Cookies know no ports: each explorer of a machine has one of its own.
+        self._cookie = f"motive_explorer_{hashlib.sha256((token or '').encode()).hexdigest()[:8]}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -88,13 +90,15 @@ class Guard:
     def _without_token(self, scope: Scope, headers: Headers) -> Response | None:
         if self._token is None:
             return None
-        cookie = cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
+        cookie = cookie_parser(headers.get("cookie", "")).get(self._cookie, "")
         if hmac.compare_digest(cookie.encode(), self._token.encode()):
             return None
         given = QueryParams(scope["query_string"]).get("token", "")
         if scope["path"] == "/" and hmac.compare_digest(given.encode(), self._token.encode()):
             answer = RedirectResponse("/", 303)
-            answer.set_cookie(COOKIE, self._token, httponly=True, samesite="strict")
+            # Lax, so that the address also opens from a mail or a chat; what changes something, or
+            # is no navigation, is refused to other sites above.
+            answer.set_cookie(self._cookie, self._token, httponly=True, samesite="lax")
             return answer
         return PlainTextResponse("open the address that motive explore printed", 401)
 
@@ -106,5 +110,6 @@ class Guard:
         try:
             address = ipaddress.ip_address(name)
         except ValueError:
-            return not is_loopback(self._host) and name == socket.gethostname().lower()
+            names = {socket.gethostname().lower(), socket.getfqdn().lower()}
+            return not is_loopback(self._host) and name in names
         return address.is_loopback or not is_loopback(self._host)

@@ -41,7 +41,9 @@ def serve_explorer(path: Path, *, host: str, port: int | None, browser: bool) ->
         session = opening.result()
     token = None if is_loopback(host) else secrets.token_urlsafe(24)
     app = make_app(session, host, token)
-    shown = f"[{host}]" if ":" in host else host
+    # Listening on every address is no address to go to.
+    name = socket.gethostname() if host in ("0.0.0.0", "::") else host
+    shown = f"[{name}]" if ":" in name else name
     address = f"http://{shown}:{listening.getsockname()[1]}/"
     if token:
         address += f"?token={token}"

@@ -1,5 +1,6 @@
 """What a page sees of the table: a filter, an order, a part of the rows, and histograms."""
 
+import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -70,7 +71,8 @@ class Views:
         mask = np.zeros(len(self.table), bool)
         mask[np.asarray(positions, np.int64)] = True
         with self._lock:
-            name = f"s{int(next(reversed(self._sets), 's0')[1:]) + 1}"
+            # At random, so that a page left open over a restart never means another page's clips.
+            name = f"s{secrets.token_hex(8)}"
             self._sets[name] = np.packbits(mask)
             while len(self._sets) > 50:
                 self._sets.popitem(last=False)

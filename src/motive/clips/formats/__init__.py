@@ -15,6 +15,7 @@ from motive.clips.formats import (
     data_juicer,
     diffsynth,
     diffusion_pipe,
+    fiftyone,
     finetrainers,
     folder,
     generated,
@@ -69,6 +70,7 @@ class Format(Protocol):
 #: In the order in which they are asked: `folder`, which takes any folder, is last.
 FORMATS: tuple[Format, ...] = (
     generated,
+    fiftyone,
     cosmos_curate,
     videofolder,
     diffsynth,

@@ -9,17 +9,50 @@ samples themselves, so that no version of its database schema is written down he
     data/           the clips
 """
 
-from pathlib import Path
 from typing import Any
 
-from motive.clips.formats import ExportClip, ExportReport
-from motive.clips.formats.export import Export, run_export
+from motive.clips.formats.documents import read_json
+from motive.clips.formats.entries import Entries
+from motive.clips.formats.export import Export
+from motive.clips.formats.source import Source
+from motive.errors import UserError
 
 NAME = "fiftyone"
 
 #: What FiftyOne takes for a video by its name and its app can play; other containers are re-encoded.
 CONTAINERS = frozenset({".mp4", ".m4v", ".webm"})
 _NO_FRAMES = "frames/none.json"
+_SAMPLES = "samples.json"
+
+
+def detect(source: Source) -> bool:
+    """A folder with the samples beside their metadata, or the samples themselves."""
+    if not source.is_folder:
+        return source.path.name == _SAMPLES
+    return bool(source.top(_SAMPLES)) and bool(source.top("metadata.json"))
+
+
+def read(source: Source, entries: Entries) -> None:
+    """The samples with their `caption`, where they have one, then the folder's other videos.
+
+    Raises UserError when the file does not list samples.
+    """
+    file = source.folder / _SAMPLES
+    content = read_json(file)
+    samples = content.get("samples") if isinstance(content, dict) else None
+    if not isinstance(samples, list) or not all(isinstance(sample, dict) for sample in samples):
+        raise UserError(f"{file} lists no samples: export the dataset from FiftyOne again")
+    for number, sample in enumerate(samples, start=1):
+        others = {k: v for k, v in sample.items() if k not in ("filepath", "caption")}
+        entries.add(
+            sample.get("filepath"),
+            where=f"{_SAMPLES}, sample {number}",
+            folder=source.folder,
+            caption=sample.get("caption") or "",
+            extra=others,
+        )
+    if source.is_folder:
+        entries.add_rest(source)
 
 
 def write(export: Export) -> str:
@@ -40,7 +73,7 @@ def write(export: Export) -> str:
     info: dict[str, Any] = {"made_by": "motive", "order": "motive_rank, 1 is the best"}
     metadata = {"name": export.out.name, "media_type": "video", "info": info}
     export.write_json("metadata.json", metadata)
-    export.write_json("samples.json", {"samples": samples})
+    export.write_json(_SAMPLES, {"samples": samples})
     export.write_json(_NO_FRAMES, {"frames": {}})
     return (
         "```python\nimport fiftyone as fo\n\n"
@@ -49,8 +82,3 @@ def write(export: Export) -> str:
         "    dataset_type=fo.types.FiftyOneDataset,\n)\n"
         'fo.launch_app(dataset.sort_by("motive_rank"))\n```\n'
     )
-
-
-def write_fiftyone(clips: list[ExportClip], out: Path, *, link: bool = False) -> ExportReport:
-    """As `motive.clips.formats.write_dataset`, in this layout."""
-    return run_export(NAME, write, clips, out, link)
