@@ -11,7 +11,7 @@ from study_parts import clustered_answers, judgements_of
 from motive.errors import UserError
 from motive.study.analysis import analyse
 from motive.study.collected import import_judgements
-from motive.study.design import Design, Pair, Rules
+from motive.study.design import Design, Pair, Rules, parse_design
 from motive.study.judgements import COLUMNS, CheckResult, Judgement, judgement_rows
 from motive.study.report import as_json, report_study, report_text
 
@@ -175,6 +175,17 @@ def test_one_annotator_gives_a_table_without_intervals(tmp_path: Path) -> None:
     assert "p = unknown" in text
     content = json.loads((tmp_path / "study" / "report.json").read_text())
     assert content["comparisons"][0]["win"]["low"] is None
+
+
+def test_a_study_that_has_a_seed_below_0_is_reported(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    found = judgements_of(*clustered_answers(rng, 4, 6, by_annotator=0.2, by_video=0.2, shift=0.5))
+    design = design_for(found)
+    rules = design.rules.model_copy(update={"seed": -1})
+    path = tmp_path / "study.json"
+    design.model_copy(update={"rules": rules}).write(path)
+    (row,) = analyse(parse_design(path), found, {}).comparisons
+    assert 0 <= row.bootstrap[0] <= row.bootstrap[1] <= 1
 
 
 def test_nobody_of_that_name_is_refused(tmp_path: Path) -> None:

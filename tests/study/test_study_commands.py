@@ -2,6 +2,7 @@
 
 import csv
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -13,8 +14,10 @@ import pytest
 from motive.cli import main
 from motive.study.database import open_database
 from motive.study.design import read_design
+from motive.study.judgements import read_judgements
 from motive.study.judging import Judging
 from motive.study.roster import read_tokens
+from motive.study.serving import public_address
 
 MakeStudy = Callable[..., Path]
 
@@ -162,6 +165,63 @@ def test_judgements_from_elsewhere(
     assert capsys.readouterr().out == "0 judgements are new, 2 were there already\n"
 
 
+def test_an_import_that_failed_can_be_repeated(
+    tmp_path: Path, database_url: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, study = tmp_path / "found.csv", tmp_path / "study"
+    words = ["import", file, study] + (["--database", database_url] if database_url else [])
+    head = "annotator,prompt,arm_a,arm_b,choice\n"
+    file.write_text(head + "ann,p,x,y,x\nann,p,x,y,y\n")
+    assert "ann has two answers" in complaint(capsys, *words)
+    file.write_text(head + "ann,q,x,y,x\nbob,q,x,y,tie\n")
+    assert run(*words) == 0
+    assert capsys.readouterr().out == "2 judgements are new, 0 were there already\n"
+
+
+def test_an_import_that_was_killed_is_taken_up(
+    tmp_path: Path, database_url: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Killed as soon as its judgements are in the database, before the study's design is in place."""
+    file, study = tmp_path / "found.csv", tmp_path / "study"
+    words = ["import", file, study] + (["--database", database_url] if database_url else [])
+    file.write_text("annotator,prompt,arm_a,arm_b,choice\nann,q,x,y,x\nbob,q,x,y,tie\n")
+    code = """
+import os, signal, sys
+from motive.cli import main
+def die(event, words):
+    if event == "os.rename" and str(words[1]).endswith("study.json"):
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(die)
+main(["study", *sys.argv[1:]])
+"""
+    killed = subprocess.run([sys.executable, "-c", code, *map(str, words)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert run(*words) == 0
+    assert capsys.readouterr().out == "0 judgements are new, 2 were there already\n"
+    assert run(*words) == 0
+
+
+def test_the_side_of_a_judgement_from_elsewhere_is_the_files(
+    make_study: MakeStudy, tmp_path: Path
+) -> None:
+    study = make_study(seeds=1)
+    design = read_design(study)
+    file = tmp_path / "found.csv"
+    with file.open("w", newline="") as out:
+        writer = csv.writer(out)
+        writer.writerow(("annotator", "prompt", "arm_a", "arm_b", "choice", "left"))
+        for pair in design.pairs:
+            writer.writerow(("ann", pair.prompt, "motive", "base", "motive", "motive"))
+            writer.writerow(("bob", pair.prompt, "base", "motive", "motive", "base"))
+            writer.writerow(("cleo", pair.prompt, "base", "motive", "motive", ""))
+    assert run("import", file, study) == 0
+    held = open_database(study, design)
+    found, _ = read_judgements(held, design)
+    held.close()
+    sides = {(j.annotator, j.a_left) for j in found}
+    assert sides == {("ann", True), ("bob", False), ("cleo", None)}
+
+
 def test_a_study_of_collected_judgements_has_no_page(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -186,6 +246,7 @@ def test_a_study_of_collected_judgements_has_no_page(
         (["--arm", "a={base}", "--arm", "b={base}", "--preference", "0.4"], "between 0.5 and 1"),
         (["--arm", "a={base}", "--arm", "b={base}", "--question", " "], "--question is empty"),
         (["--arm", "a={base}", "--arm", "b={base}", "--annotators", "0"], "--annotators"),
+        (["--arm", "a={base}", "--arm", "b={base}", "--seed", "-1"], "--seed"),
     ],
 )
 def test_mistakes_are_one_sentence(
@@ -202,6 +263,46 @@ def test_mistakes_are_one_sentence(
     )
     assert reason in said
     assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "study.example.org",
+        "study.example.org:8788",
+        "ftp://study.example.org",
+        "https://",
+        "https://:443",
+        "https://example.org/study",
+        "https://example.org/?study",
+        "https://ann@example.org",
+        "https://example.org:99999",
+        "https://[::1",
+        "",
+    ],
+)
+def test_a_public_address_that_cannot_work_is_refused_before_anything_is_done(
+    address: str, make_study: MakeStudy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = make_study()
+    tokens = read_tokens(study)
+    for words in (("serve", study), ("links", study, "--renew", "ann")):
+        said = complaint(capsys, *words, "--public-url", address)
+        assert "write it like https://study.example.org" in said
+    assert read_tokens(study) == tokens
+
+
+def test_a_public_address_is_written_as_browsers_write_it() -> None:
+    assert public_address("HTTPS://Study.Example.org:443/") == "https://study.example.org"
+    assert public_address("http://[::1]:8788") == "http://[::1]:8788"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "0", ""])
+def test_every_interface_is_no_address_to_send(
+    host: str, make_study: MakeStudy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = complaint(capsys, "serve", make_study(), "--host", host, "--port", 0)
+    assert "add --public-url" in said
 
 
 def test_what_cannot_be_served_is_one_sentence(

@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 from study_parts import Served
 
 from motive.study.creation import create_study
 from motive.study.database import open_database
 from motive.study.design import Rules, read_design
 from motive.study.judgements import read_judgements
+from motive.study.judging import Judging
 from motive.study.report import report_study
+from motive.study.roster import read_tokens, release
 
 MakeStudy = Callable[..., Path]
 PATIENCE = 60_000  # ms: the machine may be busy
@@ -140,6 +142,55 @@ def test_three_annotators_do_a_whole_study_over_a_killed_server(
     )  # videos last 0.5 s
     analysis = report_study(study)
     assert analysis.judgements + sum(one.judgements for one in analysis.excluded) == 6
+
+
+def test_what_a_proxy_says_in_the_servers_place_loses_no_answer(
+    served: Callable[[], str], context_of: Callable[..., BrowserContext]
+) -> None:
+    """A log-in page, a busy gateway, and two refusals, after each of which somebody tries again."""
+    page = join(context_of(), served())
+    page.wait_for_selector(ENABLED)
+    said = iter([(200, "<h1>Log in</h1>"), (429, ""), (408, ""), (404, ""), (403, "{}")])
+
+    def interfere(route: Route) -> None:
+        status, body = next(said, (None, ""))
+        if status is None:
+            route.continue_()
+        else:
+            route.fulfill(status=status, body=body, content_type="text/html")
+
+    page.route("**/api/answers", interfere)
+    page.click("label:has(input[value=left])")
+    page.click("#confirm")
+    for status in (404, 403):
+        expect(page.locator("#reason")).to_contain_text(f"({status})", timeout=PATIENCE)
+        page.click("#retry")
+    expect(page.locator("#count")).to_have_text("Pair 2 of 2", timeout=PATIENCE)
+    assert next(said, None) is None
+    assert page.evaluate("localStorage.length") == 0  # and the answer was let go of then
+
+
+def test_a_double_click_takes_over_once(
+    make_study: MakeStudy, context_of: Callable[..., BrowserContext]
+) -> None:
+    study = make_study(annotators=["ann", "bob"], checks=0, rules={"per_pair": 1})
+    design = read_design(study)
+    held = open_database(study, design)
+    judging, token = Judging(design, held), read_tokens(study)["ann"]
+    turn = judging.turn(token)
+    while turn is not None and turn.place_id is not None:
+        kept = judging.answer(token, turn.place_id, "tie", 1000)
+        turn = kept and kept[1]
+    release(held, "bob")
+    held.close()
+    with Served(study) as server:
+        page = context_of().new_page()
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(server.link("ann"))
+        page.dblclick("#more")
+        page.wait_for_selector(ENABLED)
+        assert [url.endswith("/api/more") for url in asked].count(True) == 1
 
 
 def test_both_videos_play_in_step_and_are_replayed(

@@ -1,16 +1,22 @@
 """What was tried against the page, on a served study; docs/study.md lists it."""
 
 import json
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+from starlette.responses import PlainTextResponse
+from starlette.testclient import TestClient
+from starlette.types import Receive, Scope, Send
 from study_parts import Served
 
 from motive.study.database import open_database
 from motive.study.design import read_design
+from motive.study.guard import Guard
 from motive.study.roster import read_tokens, standings
+from motive.study.server import make_app
 
 MakeStudy = Callable[..., Path]
 QUESTION = '<script>alert(1)</script><img src=x onerror=alert(2)> which & "why"?'
@@ -276,6 +282,31 @@ def test_long_bodies_are_refused(ann: httpx.Client) -> None:
     assert ann.post("/api/answers", content=chunks, headers=headers).status_code == 411
 
 
+def test_a_body_in_chunks_is_refused_whatever_length_it_claims(served: Served) -> None:
+    head = (
+        f"POST /api/answers HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\nOrigin: {served.address}\r\n"
+        "Content-Type: application/json\r\nContent-Length: 10\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", served.port), timeout=60) as connection:
+        connection.sendall(head.encode() + b"2000\r\n" + b"x" * 0x2000 + b"\r\n")  # and no end
+        assert connection.recv(100).startswith((b"HTTP/1.1 411", b"HTTP/1.1 400"))
+
+
+@pytest.mark.parametrize("public_url", [None, "study.example.org", "https://study.example.org"])
+@pytest.mark.parametrize("origin", [None, "", "null", "study.example.org"])
+def test_a_post_without_a_pages_origin_is_refused(
+    public_url: str | None, origin: str | None
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await PlainTextResponse("it was let through")(scope, receive, send)
+
+    headers = {"Content-Type": "application/json"} | ({} if origin is None else {"Origin": origin})
+    client = TestClient(Guard(app, public_url), base_url="https://internal:8788")
+    assert client.post("/api/turn", json={}, headers=headers).status_code == 403
+    headers["Origin"] = "https://internal:8788"
+    assert client.post("/api/turn", json={}, headers=headers).status_code == 200
+
+
 def test_ranges_of_a_video_are_served(ann: httpx.Client) -> None:
     place = turn_of(ann)["place"]
     part = ann.get(f"/places/{place}/left", headers={"Range": "bytes=4-7"})
@@ -285,10 +316,6 @@ def test_ranges_of_a_video_are_served(ann: httpx.Client) -> None:
 def test_behind_a_proxy_the_cookie_is_secure_and_the_public_origin_counts(
     make_study: MakeStudy,
 ) -> None:
-    from starlette.testclient import TestClient
-
-    from motive.study.server import make_app
-
     study = make_study()
     design = read_design(study)
     held = open_database(study, design)

@@ -32,7 +32,8 @@ DatabaseUrl = Annotated[
     ),
 ]
 PublicUrl = Annotated[
-    str | None, typer.Option(help="The address that annotators use, when a proxy stands between.")
+    str | None,
+    typer.Option(help="The address that annotators use, http(s)://HOST; e.g. a proxy's."),
 ]
 
 
@@ -69,7 +70,7 @@ def create(
     handover_hours: Annotated[
         float, typer.Option(help="After so long an absence others may take over pairs.")
     ] = 48.0,
-    seed: Annotated[int, typer.Option(help="Of shares, sides and orders.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of shares, sides and orders.")] = 0,
     database: DatabaseUrl = None,
     quiet: Quiet = False,
 ) -> None:
@@ -153,8 +154,9 @@ def show_links(
     """Every annotator's link and how far they are; add, renew or release one."""
     from motive.study.database import open_database
     from motive.study.design import read_design
-    from motive.study.serving import links
+    from motive.study.serving import links, public_address
 
+    address = public_address(public_url or "")
     design = read_design(study)
     held = open_database(study, design, database)
     from motive.study import roster
@@ -166,7 +168,7 @@ def show_links(
             roster.renew(study, held, renew)
         if add:
             print(f"{add} gets {roster.add(study, held, design, add)} pairs")
-        known = links(study, (public_url or "").rstrip("/"))
+        known = links(study, address)
         for one in roster.standings(held):
             print(f"{one.name}\t{one.done} of {one.total}\t{known.get(one.name, 'no link kept')}")
     finally:

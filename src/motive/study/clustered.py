@@ -119,7 +119,9 @@ def pigeonhole_interval(
     seed: int = 0,
 ) -> tuple[float, float]:
     """The 95% percentile interval of the two-way cluster bootstrap (Owen 2007)."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(
+        abs(seed)
+    )  # studies made before it was refused may have one below 0
     _, person = np.unique(annotators_n, return_inverse=True)
     _, video = np.unique(videos_n, return_inverse=True)
     shape = (int(person.max()) + 1, int(video.max()) + 1)

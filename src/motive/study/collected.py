@@ -3,14 +3,22 @@
 from pathlib import Path
 from typing import Literal
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, select, update
 
 from motive.errors import UserError
 from motive.study.database import DATABASE_FILE, Database, database_url, now, open_database
-from motive.study.design import DESIGN_FILE, Design, Pair, Rules, read_design
+from motive.study.design import (
+    DESIGN_FILE,
+    DRAFT_FILE,
+    Design,
+    Pair,
+    Rules,
+    parse_design,
+    read_design,
+)
 from motive.study.judgements import Judgement, parse_judgements
 from motive.study.judging import new_id
-from motive.study.roster import check_name, fill
+from motive.study.roster import check_name, fill_within
 from motive.study.schema import annotators, judgements, places
 
 Key = tuple[str, int, str, str]  # prompt, seed, and the arms in order of their names
@@ -27,25 +35,45 @@ def import_judgements(file: Path, study: Path, *, database: str | None = None) -
     answer on a pair.
     """
     found = parse_judgements(file)
-    if not (study / DESIGN_FILE).exists():
-        if study.exists() and (not study.is_dir() or set(_names(study)) - {DATABASE_FILE}):
-            raise UserError(f"{study} is no study and not empty: name a new folder or a study")
-        design = _design_of(found, "url" if database else "sqlite")
-        study.mkdir(parents=True, exist_ok=True)
-        (study / DATABASE_FILE).unlink(missing_ok=True)  # of an attempt that was interrupted
-        held = Database(database_url(study, design.database, database))
-        fill(held, design, {})
-    else:
-        design = read_design(study)
-        held = open_database(study, design, database)
+    design, held = _open(study, found, database)
+    draft = study / DRAFT_FILE
     try:
         with held.writing() as connection:
+            fill_within(connection, design, {})
             new = _insert(connection, design, found)
         if not (study / DESIGN_FILE).exists():
-            design.write(study / DESIGN_FILE)
+            draft.replace(study / DESIGN_FILE)
+    except UserError:
+        draft.unlink(missing_ok=True)  # of it nothing is in the database
+        raise
     finally:
         held.close()
     return new, len(found) - new
+
+
+def _open(study: Path, found: list[Judgement], database: str | None) -> tuple[Design, Database]:
+    """A study's design and database.
+
+    The design of a new study is left as a draft before the database is written, so that an attempt which
+    ends between the two is taken up: the database knows the draft's id then, and otherwise nothing of it.
+    """
+    if (study / DESIGN_FILE).exists():
+        design = read_design(study)
+        return design, open_database(study, design, database)
+    if study.exists() and (not study.is_dir() or set(_names(study)) - {DATABASE_FILE, DRAFT_FILE}):
+        raise UserError(f"{study} is no study and not empty: name a new folder or a study")
+    draft = study / DRAFT_FILE
+    if draft.is_file():
+        design = parse_design(draft)
+        held = Database(database_url(study, design.database, database))
+        if held.studies() == [design.id]:
+            draft.replace(study / DESIGN_FILE)
+            return design, held
+        held.close()
+    design = _design_of(found, "url" if database else "sqlite")
+    study.mkdir(parents=True, exist_ok=True)
+    design.write(draft)
+    return design, Database(database_url(study, design.database, database))
 
 
 def _names(folder: Path) -> list[str]:
@@ -109,14 +137,17 @@ def _insert(connection: Connection, design: Design, found: list[Judgement]) -> i
                     f"seed {j.seed}: keep one of them"
                 )
             continue
+        a_left = j.a_left if j.a_left is None else j.a_left ^ flipped
         if place is None:
             place = new_id()
-            a_left = j.a_left if j.a_left is None else j.a_left ^ flipped
             connection.execute(
                 insert(places).values(
                     id=place, annotator_id=people[j.annotator], item_id=pair.id, a_left=a_left
                 )
             )
+        else:
+            # The side that was planned is not the one that it was judged on.
+            connection.execute(update(places).where(places.c.id == place).values(a_left=a_left))
         connection.execute(
             insert(judgements).values(
                 place_id=place,

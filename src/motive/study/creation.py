@@ -93,6 +93,8 @@ def _require(
         check_name(name)
     if len(set(annotators)) < len(annotators):
         raise UserError("two annotators have one name: give each their own")
+    if rules.seed < 0:
+        raise UserError(f"the seed {rules.seed} is below 0: give --seed a number from 0 on")
     if not annotators:
         raise UserError("nobody is to judge: give --annotators")
     if rules.per_pair > len(annotators):

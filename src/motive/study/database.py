@@ -52,6 +52,11 @@ class Database:
         with self.engine.connect() as connection, connection.begin():
             yield connection
 
+    def studies(self) -> list[str]:
+        """The id of the study that it belongs to, or none."""
+        with self.reading() as connection:
+            return list(connection.execute(select(studies.c.id)).scalars())
+
     def close(self) -> None:
         self.engine.dispose()
 
@@ -64,8 +69,7 @@ def open_database(study: Path, design: Design, url: str | None = None) -> Databa
     Raises UserError when the database is empty or another study's.
     """
     database = Database(database_url(study, design.database, url))
-    with database.reading() as connection:
-        held = connection.execute(select(studies.c.id)).scalars().all()
+    held = database.studies()
     if held != [design.id]:
         database.close()
         whose = "another study's" if held else "empty"

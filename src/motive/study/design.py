@@ -110,7 +110,7 @@ def read_design(study: Path) -> Design:
     path = study / DESIGN_FILE
     if not path.is_file():
         if (study / DRAFT_FILE).is_file():
-            raise UserError(f"{study} is half made: run the same motive study create again")
+            raise UserError(f"{study} is half made: run the same motive study command again")
         raise UserError(f"{study} is no study: make one with motive study create")
     return parse_design(path)
 

@@ -35,7 +35,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, public_url: str | None = None) -> None:
         self._app = app
-        self._public = urlsplit(public_url).netloc if public_url else None
+        self._public = urlsplit(public_url or "").netloc or None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -62,12 +62,15 @@ class Guard:
             return 403, "another site asked for this"
         if method in ("GET", "HEAD"):
             return None
-        if urlsplit(headers.get("origin", "")).netloc not in (headers.get("host"), self._public):
+        origin = urlsplit(headers.get("origin", "")).netloc
+        if not origin or origin not in (headers.get("host"), self._public):
             return 403, "another site asked for this"
         if headers.get("content-type", "").partition(";")[0].strip() != "application/json":
             return 415, "an answer is JSON"
-        if not headers.get("content-length", "").isdecimal():
+        # Beside a transfer coding the length says nothing, and the body may have any.
+        length = headers.get("content-length", "")
+        if "transfer-encoding" in headers or not length.isdecimal():
             return 411, "an answer has a length"
-        if int(headers["content-length"]) > LARGEST_BODY:
+        if int(length) > LARGEST_BODY:
             return 413, "that is too long for an answer"
         return None

@@ -60,18 +60,21 @@ def fill(database: Database, design: Design, tokens: dict[str, str]) -> None:
     Raises UserError when the database belongs to another study.
     """
     with database.writing() as connection:
-        held = connection.execute(select(studies.c.id)).scalars().all()
-        if held and held != [design.id]:
-            raise UserError("the database belongs to another study: name one of its own")
-        if held:
-            return
-        connection.execute(insert(studies).values(id=design.id))
-        ids = [_insert_annotator(connection, name, token) for name, token in tokens.items()]
-        planned = plan_places(design) if ids else []
-        if planned:
-            connection.execute(
-                insert(places), [_row(place, ids[place.annotator]) for place in planned]
-            )
+        fill_within(connection, design, tokens)
+
+
+def fill_within(connection: Connection, design: Design, tokens: dict[str, str]) -> None:
+    """The same as part of a transaction."""
+    held = connection.execute(select(studies.c.id)).scalars().all()
+    if held and held != [design.id]:
+        raise UserError("the database belongs to another study: name one of its own")
+    if held:
+        return
+    connection.execute(insert(studies).values(id=design.id))
+    ids = [_insert_annotator(connection, name, token) for name, token in tokens.items()]
+    planned = plan_places(design) if ids else []
+    if planned:
+        connection.execute(insert(places), [_row(place, ids[place.annotator]) for place in planned])
 
 
 def standings(database: Database) -> list[Standing]:

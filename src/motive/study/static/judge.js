@@ -36,7 +36,14 @@ function fail(reason, retry) {
   element("failed").querySelector("h1").focus();
 }
 
-/** Post and return [status, content]; a lost connection is waited for as long as it takes. */
+const TRY_LATER = [408, 425, 429];
+
+/**
+ * Post and return [status, content]; a lost connection is waited for as long as it takes.
+ *
+ * What stands between may answer in the server's place: a proxy that is busy, or a network's log-in page
+ * that says 200. All that the server grants has a total.
+ */
 async function post(address, content = {}) {
   for (let wait = 500; ; wait = Math.min(2 * wait, 15000)) {
     try {
@@ -45,9 +52,11 @@ async function post(address, content = {}) {
         headers: { "Content-Type": "application/json" },
         body: JSON.stringify(content),
       });
-      if (response.status < 500) {
+      const said = (await response.json().catch(() => null)) ?? {};
+      const later = response.status >= 500 || TRY_LATER.includes(response.status);
+      if (!later && !(response.ok && said.total === undefined)) {
         notice("");
-        return [response.status, await response.json().catch(() => ({}))];
+        return [response.status, said];
       }
     } catch { /* no connection */ }
     notice("No connection. Your answers are safe; trying again…");
@@ -67,10 +76,16 @@ function remember(answer) {
   } catch { /* storage is switched off: then it lives as long as the page */ }
 }
 
+/** Post an answer, and let go of it when the server has judged it: it has a total then, or is no answer. */
+async function hand(answer) {
+  const [status, content] = await post("/api/answers", answer);
+  if (content.total !== undefined || status === 422) remember(null);
+  return [status, content];
+}
+
 async function send(answer) {
   remember(answer);
-  const [status, content] = await post("/api/answers", answer);
-  if (status !== 401) remember(null);
+  const [status, content] = await hand(answer);
   if (status === 409) notice("This pair was answered before; the first answer counts.");
   return follow(status, content);
 }
@@ -86,8 +101,7 @@ async function follow(status, content) {
 
 async function begin() {
   const waiting = recall();
-  const [status, content] = waiting ? await post("/api/answers", waiting) : await post("/api/turn");
-  if (waiting && status !== 401) remember(null);
+  const [status, content] = waiting ? await hand(waiting) : await post("/api/turn");
   if (status === 200 && content.done === 0 && content.place !== null) {
     turn = content;
     showProgress();
@@ -174,6 +188,16 @@ async function confirm() {
   }
 }
 
+async function more() {
+  if (busy) return; // a double click would take over twice as many
+  busy = true;
+  try {
+    await follow(...await post("/api/more"));
+  } finally {
+    busy = false;
+  }
+}
+
 function showPlayback() {
   const { playing, time, duration } = together;
   element("play").dataset.playing = playing;
@@ -201,7 +225,7 @@ element("answer").addEventListener("submit", (event) => {
   event.preventDefault();
   confirm();
 });
-element("more").addEventListener("click", async () => follow(...await post("/api/more")));
+element("more").addEventListener("click", more);
 
 document.addEventListener("keydown", (event) => {
   if (element("judge").hidden || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
