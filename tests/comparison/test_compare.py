@@ -155,6 +155,97 @@ def test_a_lora_is_generated_from(run: Run, tmp_path: Path) -> None:
     assert base != tuned
 
 
+def test_a_removed_video_is_made_again(run: Run, finished: Path, tmp_path: Path) -> None:
+    spec = make_spec(spec_of(run))
+    kept, gone = (Path(shutil.copytree(finished, tmp_path / name)) for name in ("kept", "gone"))
+    shutil.rmtree(gone / "motive" / "seed-1" / "model")
+    before = json.loads((finished / "comparison.json").read_text())["arms"]
+    for out in (kept, gone):
+        for name in ("base/base", "motive/seed-1"):
+            video = out / name / "videos" / f"{PROMPTS[0]}-0.mp4"
+            content = video.read_bytes()
+            video.unlink()
+            compare(spec, out, extra_evaluator=Counted())
+            assert video.read_bytes() == content
+            assert json.loads((out / "comparison.json").read_text())["arms"] == before
+    (kept / "base" / "base" / "videos" / "a film-0.mp4").write_bytes(content)
+    with pytest.raises(UserError, match="is of no prompt of the comparison"):
+        compare(spec, kept)
+
+
+def test_an_arm_that_was_left_out_stays_known(run: Run, finished: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(finished, tmp_path / "out"))
+    others = {"base": "base", "random": "random"}
+    compare(make_spec(spec_of(run, arms=others)), out, extra_evaluator=Counted())
+    with pytest.raises(UserError, match=r"another arms\.motive"):
+        compare(make_spec(spec_of(run, arms={**others, "motive": "magnitude"})), out)
+    again = Counted()
+    assert "motive" in compare(make_spec(spec_of(run)), out, extra_evaluator=again).cells
+    assert not again.asked
+
+
+def test_other_content_under_the_same_settings_is_refused(run: Run, tmp_path: Path) -> None:
+    prompts, listed, out = tmp_path / "p.txt", tmp_path / "mine.csv", tmp_path / "out"
+    ids = choose_subset(run, "selection").clip_ids
+
+    def words(*lines: str) -> str:
+        return "clip_id\n" + "\n".join(lines) + "\n"
+
+    def work(**changes: Any) -> None:
+        spec = spec_of(run, arms={"mine": str(listed)}, seeds=[0], **changes)
+        spec["generation"]["prompts"] = str(prompts)
+        compare(make_spec(spec), out)
+
+    prompts.write_text("\n".join(PROMPTS))
+    listed.write_text(words(*ids))
+    work()
+    prompts.write_text("\n".join(["", *reversed(PROMPTS)]))  # the same prompts
+    work()
+    prompts.write_text(f"{PROMPTS[0]}\na star falls\n")
+    with pytest.raises(UserError, match=r"another content of generation\.prompts"):
+        work()
+    prompts.write_text("\n".join(PROMPTS))
+    with pytest.raises(UserError, match=r"another compute\.dtype"):
+        work(compute={"dtype": "bfloat16"})
+    work(compute={"threads": 1})
+    listed.write_text(words(*ids[1:]))
+    with pytest.raises(UserError, match="whose arm mine took other clips"):
+        work()
+
+
+def test_a_new_selection_is_refused(run: Run, finished: Path, tmp_path: Path) -> None:
+    """As it is told by the clips that a training was begun with, whatever spec.json says."""
+    out = Path(shutil.copytree(finished, tmp_path / "out"))
+    spec = json.loads((out / "spec.json").read_text())
+    places = spec["inputs"]["clips"]
+    assert places["motive"]["seed-0"] == places["motive"]["seed-1"]
+    assert places["random"]["seed-0"] != places["random"]["seed-1"]
+    spec["inputs"]["clips"]["motive"]["seed-0"] = "0" * 20
+    (out / "spec.json").write_text(json.dumps(spec))
+    with pytest.raises(UserError, match="whose arm motive took other clips"):
+        compare(make_spec(spec_of(run)), out)
+    del spec["inputs"]
+    (out / "spec.json").write_text(json.dumps(spec))
+    listed = out / "random" / "seed-1" / "clips.csv"
+    listed.write_text("".join(listed.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(UserError, match="whose arm random took other clips"):
+        compare(make_spec(spec_of(run)), out)
+
+
+def test_a_lora_of_two_networks_is_refused_before_training(
+    run: Run, small_wan: Path, tmp_path: Path
+) -> None:
+    model = Path(shutil.copytree(small_wan, tmp_path / "two"))
+    shutil.copytree(model / "transformer", model / "transformer_2")
+    index = json.loads((model / "model_index.json").read_text())
+    index |= {"transformer_2": index["transformer"], "boundary_ratio": 0.875}
+    (model / "model_index.json").write_text(json.dumps(index))
+    training = {"steps": 1, "lora": 2, "timestep_range": (0, 875)}
+    with pytest.raises(UserError, match=r"two networks.*leave out training\.lora"):
+        compare(make_spec(spec_of(run, model=str(model), training=training)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_refusals_come_before_any_training(run: Run, finished: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the arm near: the subset embedding needs"):
         compare(make_spec(spec_of(run, arms={"near": "embedding"})), tmp_path / "a")

@@ -1,6 +1,7 @@
 """What was tried against the explorer; docs/explorer.md lists it."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -180,6 +181,18 @@ def test_who_reaches_a_public_server_needs_the_address_that_was_printed(session:
         assert [name for name in client.cookies if name.startswith("motive_explorer_")]
         assert client.get("/api/rows").status_code == 200
         assert client.get("/api/rows", headers={"host": "evil.example"}).status_code == 421
+
+
+def test_a_body_without_an_end_is_not_read(client: TestClient) -> None:
+    def endless() -> Iterator[bytes]:
+        yield b'{"clips": ['
+
+    path = "/api/undo"
+    assert client.post(path, content=endless(), headers=JSON).status_code == 411
+    huge = {**JSON, "content-length": str(2**30)}
+    assert client.post(path, content=b"{}", headers=huge).status_code == 413
+    both = {**JSON, "content-length": "2", "transfer-encoding": "chunked"}
+    assert client.post(path, content=b"{}", headers=both).status_code == 411
 
 
 @pytest.mark.parametrize(

@@ -166,6 +166,8 @@ def test_goes_on_after_a_kill(small_wan: Path, folder: Path, tmp_path: Path) -> 
     assert done.returncode == -signal.SIGKILL
     assert len(list(out.glob("*.mp4"))) == 2
     assert len(list(out.glob(".*.part"))) == 1
+    known = json.loads((out / "generation.json").read_text())["videos"]
+    assert [entry["file_name"] for entry in known] == ["a cat-0.mp4", "a cat-1.mp4"]
     whole = contents(made(small_wan, folder))
     assert contents(made(small_wan, out)) == whole
     assert not list(out.glob(".*.part"))
@@ -190,6 +192,13 @@ def test_a_lora_changes_the_videos_and_their_record(
     assert video.read_bytes() != (folder / video.name).read_bytes()
     with pytest.raises(UserError, match="weights is"):
         made(small_wan, tmp_path / "out", ["a cat"], seeds=1)
+
+
+def test_out_that_is_a_file_is_refused(small_wan: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(UserError, match="out is a file: choose another --out"):
+        made(small_wan, tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "mine"
 
 
 @pytest.fixture(scope="module")
@@ -229,8 +238,21 @@ def test_an_image_to_video_model_begins_with_the_prompts_picture(
     Image.new("RGB", (64, 48), (30, 30, 200)).save(pictures / "a cat.png")
     with pytest.raises(UserError, match="was made from another picture"):
         made(image_model, tmp_path / "out", ["a cat"], seeds=1, images=pictures)
-    (video,) = made(image_model, tmp_path / "blue", ["a cat"], seeds=1, images=pictures)
-    assert np.abs(read_video(video).frames_fhw3.astype(int) - red).mean() > 1
+    (blue,) = made(image_model, tmp_path / "blue", ["a cat"], seeds=1, images=pictures)
+    assert np.abs(read_video(blue).frames_fhw3.astype(int) - red).mean() > 1
+    # The advice holds: a video that was removed is made from the new picture.
+    red_bytes = video.read_bytes()
+    video.unlink()
+    made(image_model, tmp_path / "out", ["a cat"], seeds=1, images=pictures)
+    assert video.read_bytes() == blue.read_bytes() != red_bytes
+    # A kill between a video and its record leaves one of which it is not known what it was made from.
+    video.write_bytes(red_bytes)
+    file = tmp_path / "out" / "generation.json"
+    record = json.loads(file.read_text())
+    file.write_text(json.dumps(record | {"videos": []}))
+    made(image_model, tmp_path / "out", ["a cat"], seeds=1, images=pictures)
+    assert video.read_bytes() == blue.read_bytes()
+    assert json.loads(file.read_text()) == record
 
 
 def test_tiny_wans_own_settings() -> None:

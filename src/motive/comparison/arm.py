@@ -7,15 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from motive.comparison.spec import BASE, Spec
+from motive.comparison.spec import BASE, Arm, Spec
 from motive.errors import UserError
+from motive.generation.prompts import video_name
 from motive.runs.progress import Progress
 from motive.runs.provenance import write_atomically
 
 if TYPE_CHECKING:
     from motive.pipeline import Run
+    from motive.subsets import Subset
 
 MODEL, VIDEOS, CLIPS = "model", "videos", "clips.csv"
+TRAINED = "trained.json"  # there when the arm's videos are
 EVALUATION, EXTRA = "evaluation.json", "extra.json"
 LORA_FILE = "pytorch_lora_weights.safetensors"
 
@@ -55,14 +58,13 @@ class ArmWork:
     def do(self, extra: ExtraEvaluator | None = None) -> Scored:
         """All steps, and what came out."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        videos = self.folder / VIDEOS
+        videos, lacks = self.folder / VIDEOS, self._lacks_videos()
+        if lacks:
+            (self.folder / EXTRA).unlink(missing_ok=True)
         if self.arm.subset == BASE:
             self._generate(self.spec.model, None)
-        elif not self._has_all_videos():
-            model = self._finetune()
-            lora = str(model / LORA_FILE) if self.spec.training.lora else None
-            self._generate(self.spec.model if lora else str(model), lora)
-            self._write_trained(model)
+        elif lacks or not (self.folder / TRAINED).is_file():
+            self._make_videos()
         if not self.spec.keep_models:
             shutil.rmtree(self.folder / MODEL, ignore_errors=True)
         found = self._evaluate(videos)
@@ -71,21 +73,27 @@ class ArmWork:
         clips, steps = self._trained()
         return Scored(scores, missing, clips, steps)
 
+    def _make_videos(self) -> None:
+        kept = self.spec.keep_models and (self.folder / MODEL).is_dir()
+        if (self.folder / TRAINED).is_file() and not kept:
+            # The model is gone, and a training is the same to the last bit on the same machine alone:
+            # all videos are made anew, so that they are of one model.
+            for made in (MODEL, VIDEOS):
+                shutil.rmtree(self.folder / made, ignore_errors=True)
+            (self.folder / TRAINED).unlink()
+        model = self._finetune()
+        lora = str(model / LORA_FILE) if self.spec.training.lora else None
+        self._generate(self.spec.model if lora else str(model), lora)
+        self._write_trained(model)
+
     def _finetune(self) -> Path:
         from motive.finetuning import FinetuneSettings, finetune
-        from motive.subsets import choose_subset, write_subset
+        from motive.subsets import write_subset
 
         arm, compute, training = self.arm, self.spec.compute, self.spec.training
-        subset_seed = arm.seed if arm.seed is not None else self.seed or 0
+        subset_seed = arm.subset_seed(self.seed)
         if not (self.folder / CLIPS).is_file():
-            chosen = choose_subset(
-                self.run,
-                arm.subset,
-                seed=subset_seed,
-                embedding_model=arm.embedding_model,
-                fraction=arm.fraction,
-            )
-            write_subset(self.run, chosen, self.folder / CLIPS)
+            write_subset(self.run, subset_of(self.run, arm, subset_seed), self.folder / CLIPS)
         settings = FinetuneSettings(
             **training.model_dump(),
             seed=self.seed or 0,
@@ -106,7 +114,7 @@ class ArmWork:
         wanted, compute = self.spec.generation, self.spec.compute
         generate(
             model,
-            list(wanted.prompts) if isinstance(wanted.prompts, tuple) else wanted.prompts,
+            wanted_prompts(self.spec),
             self.folder / VIDEOS,
             wanted.seeds,
             lora=lora,
@@ -142,36 +150,58 @@ class ArmWork:
             write_atomically(file, json.dumps(found, indent=1) + "\n")
         return dict(json.loads(file.read_text(encoding="utf-8")))
 
-    # Whether the model is still needed: its videos are there when its facts were noted.
+    def _lacks_videos(self) -> bool:
+        """Whether a video is missing, or not whole.
 
-    def _has_all_videos(self) -> bool:
-        return (self.folder / "trained.json").is_file()
+        Raises UserError for a video that was not asked for: it would be measured with the others.
+        """
+        from motive.generation.record import lacking_videos
+
+        videos, seeds = self.folder / VIDEOS, range(self.spec.generation.seeds)
+        wanted = {video_name(prompt, i) for prompt in wanted_prompts(self.spec) for i in seeds}
+        if other := sorted({file.name for file in videos.glob("*.mp4")} - wanted):
+            raise UserError(
+                f"{videos / other[0]} is of no prompt of the comparison: move it elsewhere"
+            )
+        return bool(lacking_videos(videos, wanted))
 
     def _write_trained(self, model: Path) -> None:
         record = json.loads((model / "training.json").read_text(encoding="utf-8"))
         facts = {"clips": record["subset"]["clips"], "steps": record["steps"]}
-        write_atomically(self.folder / "trained.json", json.dumps(facts) + "\n")
+        write_atomically(self.folder / TRAINED, json.dumps(facts) + "\n")
 
     def _trained(self) -> tuple[int, int]:
         if self.arm.subset == BASE:
             return 0, 0
-        facts = json.loads((self.folder / "trained.json").read_text(encoding="utf-8"))
+        facts = json.loads((self.folder / TRAINED).read_text(encoding="utf-8"))
         return int(facts["clips"]), int(facts["steps"])
 
 
-def require_subsets(spec: Spec, run: "Run") -> None:
-    """Refuse arms whose subsets cannot be chosen, before the first training.
+def place_of(seed: int | None) -> str:
+    """The folder's name of an arm's training; None is the base, which has none."""
+    return BASE if seed is None else f"seed-{seed}"
 
-    Raises UserError, naming the arm.
+
+def subset_of(run: "Run", arm: Arm, seed: int) -> "Subset":
+    """The clips of an arm.
+
+    seed: of a random subset.
+
+    Raises UserError when they cannot be chosen.
     """
     from motive.subsets import choose_subset
 
-    for name, arm in spec.arms.items():
-        if arm.subset == BASE:
-            continue
-        try:
-            choose_subset(
-                run, arm.subset, embedding_model=arm.embedding_model, fraction=arm.fraction
-            )
-        except UserError as error:
-            raise UserError(f"the arm {name}: {error}") from None
+    return choose_subset(
+        run, arm.subset, seed=seed, embedding_model=arm.embedding_model, fraction=arm.fraction
+    )
+
+
+def wanted_prompts(spec: Spec) -> list[str]:
+    """The prompts that all arms' videos are of, each once.
+
+    Raises UserError when the file of prompts cannot be read.
+    """
+    from motive.generation.prompts import read_prompts
+
+    given = spec.generation.prompts
+    return list(dict.fromkeys(read_prompts(Path(given)) if isinstance(given, str) else given))

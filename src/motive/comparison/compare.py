@@ -7,16 +7,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from motive.comparison.arm import ArmWork, ExtraEvaluator, Scored, require_subsets
+from motive.comparison.arm import ArmWork, ExtraEvaluator, Scored, place_of
+from motive.comparison.identity import take_up
 from motive.comparison.spec import Spec
 from motive.comparison.statistics import Cell, Seed, distinguishable, tabulate
-from motive.errors import UserError
 from motive.runs.progress import Progress
 from motive.runs.provenance import revision, versions, write_atomically
 
-RESULT, TABLE, PAGE, SPEC = "comparison.json", "comparison.csv", "comparison.md", "spec.json"
-# What may change in a comparison that is there: it adds arms and trainings, or measures more.
-_CHANGEABLE = ("arms", "seeds", "reference", "evaluation", "keep_models", "compute")
+RESULT, TABLE, PAGE = "comparison.json", "comparison.csv", "comparison.md"
 
 
 @dataclass(frozen=True)
@@ -144,14 +142,14 @@ def compare(
     written after each of them with what is known by then. Seeds go round the arms, so that a broken-off
     comparison has whole rounds.
 
-    Raises UserError for what the steps refuse, and when `out` has a comparison of something else.
+    Raises UserError for what the steps refuse, and when `out` has a comparison of something else, or one
+    made from other prompts, pictures or clips.
     """
     from motive.pipeline import Run
 
     progress = progress or Progress(quiet=True)
     run = Run.open(spec.run, progress)
-    _take_up(spec, out)
-    require_subsets(spec, run)
+    take_up(spec, run, out)
     done: dict[str, dict[Seed, Scored]] = {name: {} for name in spec.arms}
     comparison = _result(spec, done)
     for round_ in range(len(spec.seeds)):
@@ -160,39 +158,13 @@ def compare(
             if round_ >= len(seeds):
                 continue
             seed = seeds[round_]
-            place = "base" if seed is None else f"seed-{seed}"
+            place = place_of(seed)
             progress.say(f"{name}, {place}")
             work = ArmWork(spec, run, name, seed, out / name / place, progress)
             done[name][seed] = work.do(extra_evaluator)
             comparison = _result(spec, done)
             comparison.write(out)
     return comparison
-
-
-def _take_up(spec: Spec, out: Path) -> None:
-    """Make `out`, or find that it has this very comparison.
-
-    Raises UserError, naming what differs.
-    """
-    file = out / SPEC
-    mine = spec.model_dump(mode="json")
-    if file.is_file():
-        before = json.loads(file.read_text(encoding="utf-8"))
-        changed = [n for n in mine if n not in _CHANGEABLE and before.get(n) != mine[n]]
-        changed += [
-            f"arms.{name}"
-            for name, arm in mine["arms"].items()
-            if before["arms"].get(name, arm) != arm
-        ]
-        if changed:
-            raise UserError(
-                f"{out} has a comparison with another {' and another '.join(changed)}: "
-                "choose another --out, or the settings of that comparison"
-            )
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} exists and holds no comparison: choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, json.dumps(mine, indent=1, ensure_ascii=False) + "\n")
 
 
 def _result(spec: Spec, done: dict[str, dict[Seed, Scored]]) -> Comparison:

@@ -46,6 +46,10 @@ class Arm(_Section):
     seed: int | None = Field(None, ge=0)
     embedding_model: str | None = None
 
+    def subset_seed(self, training_seed: int | None) -> int:
+        """Of the random subset for a training."""
+        return self.seed if self.seed is not None else training_seed or 0
+
 
 class Training(_Section):
     """As `motive.finetuning.FinetuneSettings`.

@@ -16,6 +16,7 @@ from starlette.requests import cookie_parser
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+LARGEST = 32 * 2**20  # bytes of a request: a lasso around a million clips names them in 8 MB
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
     "media-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -85,6 +86,12 @@ class Guard:
         if changes and kind != "application/json":
             # A form of another site can send no JSON without asking first.
             return PlainTextResponse("only JSON is taken", 415)
+        length = headers.get("content-length", "")
+        if changes and ("transfer-encoding" in headers or not length.isdecimal()):
+            # The body is read whole before it is looked at: its size must be known.
+            return PlainTextResponse("a request says its length", 411)
+        if changes and int(length) > LARGEST:
+            return PlainTextResponse("the request is too large", 413)
         return self._without_token(scope, headers)
 
     def _without_token(self, scope: Scope, headers: Headers) -> Response | None:

@@ -1,6 +1,5 @@
 """All videos of a list of prompts: what is missing is made, one by one, and can be gone on with."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,9 +13,8 @@ from motive.runs.provenance import remove_leftovers
 # diffusers and torch are imported where videos are made: asking again for what is there needs neither.
 if TYPE_CHECKING:
     from motive.backbones.base import Backbone
+    from motive.generation.record import GenerationRecord
     from motive.generation.settings import Asked, VideoSettings
-
-_SAVE_SECONDS = 10.0  # between two writings of the record while videos are made
 
 
 @dataclass(frozen=True)
@@ -71,12 +69,14 @@ def generate(
     Returns the videos asked for, in the order of the prompts and their seeds.
 
     Raises UserError for prompts that cannot be file names, settings that the model does not take, a
-    folder with videos of other settings, and a missing or unasked-for picture.
+    folder with videos of other settings, an `out` that is a file, and a missing or unasked-for picture.
     """
     from motive.generation.settings import Asked
 
     progress = progress or Progress(quiet=True)
     out = Path(out)
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file: choose another --out")
     chosen = _chosen(prompts, seeds, progress)
     asked = Asked(steps, frames, height, width, guidance, negative_prompt, fps)
     maker = _Maker(model, checkpoint, lora, asked, device, dtype, threads)
@@ -138,24 +138,26 @@ class _Maker:
         }
         record = GenerationRecord.open(out, self.recorded(), about)
         remove_leftovers(out)
+        missing = []
         for video in wanted:
-            record.add(video.file_name, video.prompt, video.seed, video.image_digest)
-        missing = [
-            video
-            for video in wanted
-            if not is_whole_video(out / video.file_name, self.settings.frames)
-        ]
-        # A killed process leaves a record that lacks some videos; the next one adds them.
+            # A process that was killed between a video and its record left a video of which it is not
+            # known what picture it was made from.
+            known = video.image_digest is None or video.file_name in record.videos
+            if known and is_whole_video(out / video.file_name, self.settings.frames):
+                record.add(video.file_name, video.prompt, video.seed, video.image_digest)
+            else:
+                record.videos.pop(video.file_name, None)
+                missing.append(video)
         record.save()
-        if not missing:
-            return
-        try:
-            self._make_each(missing, out, progress, record.save)
-        finally:
-            record.save()
+        if missing:
+            self._make_each(missing, out, progress, record)
 
     def _make_each(
-        self, missing: Sequence[_Wanted], out: Path, progress: Progress, save: Any
+        self,
+        missing: Sequence[_Wanted],
+        out: Path,
+        progress: Progress,
+        record: "GenerationRecord",
     ) -> None:
         from motive.generation.images import read_image
         from motive.generation.pipeline import VideoPipeline
@@ -163,16 +165,14 @@ class _Maker:
 
         settings = self.settings
         pipeline = VideoPipeline(self.backbone, self.finetuned, settings)
-        saved = time.monotonic()
         with progress.stage("generate", len(missing)) as advance:
             for video in missing:
                 picture = video.image and read_image(video.image, settings.height, settings.width)
                 frames = pipeline.video(video.prompt, video.seed, picture)
                 write_video(out / video.file_name, frames, settings.fps)
+                record.add(video.file_name, video.prompt, video.seed, video.image_digest)
+                record.save()
                 advance(video.file_name)
-                if time.monotonic() - saved > _SAVE_SECONDS:
-                    save()
-                    saved = time.monotonic()
 
 
 def _chosen(prompts: str | Path | Sequence[str], seeds: int, progress: Progress) -> list[str]:

@@ -1,6 +1,7 @@
 """generation.json: what the videos of a folder were made with, and which they are."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ class GenerationRecord:
     def open(
         cls, folder: Path, settings: dict[str, Any], about: dict[str, Any]
     ) -> "GenerationRecord":
-        """The folder's record, to be gone on with, or a new one.
+        """The folder's record of the videos that are there, to be gone on with, or a new one.
 
         Raises UserError when the folder's videos were made with other settings, naming them, or by
         something else.
@@ -44,7 +45,9 @@ class GenerationRecord:
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
             before = dict(content["settings"])
-            record.videos = {entry["file_name"]: dict(entry) for entry in content["videos"]}
+            entries = {entry["file_name"]: dict(entry) for entry in content["videos"]}
+            # A video that was removed may be made again from another picture.
+            record.videos = {n: e for n, e in entries.items() if (folder / n).is_file()}
         except (OSError, ValueError, KeyError, TypeError):
             raise UserError(f"{file} cannot be read: choose another --out") from None
         changed = [
@@ -86,6 +89,21 @@ class GenerationRecord:
         }
         text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
         write_atomically(self.folder / FILE_NAME, text)
+
+
+def lacking_videos(folder: Path, names: Iterable[str]) -> list[str]:
+    """Which of these videos are not in a folder, whole, as its record says they are.
+
+    Without a record all are lacking.
+    """
+    from motive.generation.video_file import is_whole_video
+
+    try:
+        content = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
+        frames = int(content["settings"]["frames"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return sorted(names)
+    return sorted(name for name in names if not is_whole_video(folder / name, frames))
 
 
 def _shown(value: Any) -> str:
