@@ -13,6 +13,7 @@ from motive.diagnosis import COLUMNS, diagnose, write_diagnosis
 from motive.influence.selection import rank_clips
 from motive.results import SELECTION_COLUMNS, open_scores
 from motive.subsets import choose_subset, write_subset
+from motive.terminal import print_diagnosis
 
 UNWANTED = ("clips/000002.mp4", "clips/000006.mp4")
 WANTED = ("clips/000001.mp4", "clips/000007.mp4")
@@ -178,3 +179,15 @@ def test_refusals(run: Run) -> None:
     (run.path / "scores.parquet").unlink()
     with pytest.raises(UserError, match="motive score"):
         diagnose(run, [WANTED[0]])
+
+
+def test_a_narrow_terminal_still_shows_the_numbers(
+    run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    found = diagnose(run)
+    print_diagnosis(found, run.path / "diagnosis.csv")
+    told = capsys.readouterr().out
+    for suspect in found.suspects[:12]:
+        assert f"{suspect.score:+.4f}" in told
+        assert f"{suspect.robust_z:+.1f}" in told

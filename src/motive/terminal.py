@@ -1,6 +1,7 @@
 """What a person sees in the terminal at the end of a command."""
 
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from motive.pipeline import Run
 
 _ROWS = 12  # of the selection that are shown
+_CAPTION = 40  # letters of a caption that are shown
 # Heads of the motion table, with the statistic and its form.
 _MOTION_COLUMNS = {
     "object": ("object_speed", "{:.3f}"),
@@ -109,9 +111,9 @@ def print_diagnosis(diagnosis: "Diagnosis", path: Path) -> None:
         names += f" and {more} more" if more > 0 else ""
     table = _table(f"the clips that most teach {names}")
     for name in ("rank", "score", "z", "wanted", "px/frame"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("file", overflow="fold")
-    table.add_column("caption", overflow="ellipsis", no_wrap=True)
+    table.add_column("caption")
     for suspect in diagnosis.suspects[:_ROWS]:
         wanted = suspect.wanted_score
         table.add_row(
@@ -121,7 +123,7 @@ def print_diagnosis(diagnosis: "Diagnosis", path: Path) -> None:
             "" if wanted is None else f"{wanted:+.4f}",
             f"{suspect.motion['mean_speed']:.2f}",
             Text(suspect.file_name),
-            Text(suspect.caption),
+            Text(shorten(suspect.caption, _CAPTION, placeholder="…")),
         )
     console.print(table)
     if (rest := len(diagnosis.suspects) - _ROWS) > 0:
