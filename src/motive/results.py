@@ -1,7 +1,6 @@
 """What a run leaves for people and other programs: scores, selection, failures, export, summary."""
 
 import csv
-import io
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from motive.influence.score_file import ScoreFile, write_score_file
 from motive.influence.scores import available_threads
 from motive.influence.selection import Ranking, rank_clips
 from motive.motion.track import STATISTICS
+from motive.runs.csv_text import csv_text
 from motive.runs.provenance import write_atomically
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def write_motion(run: "Run") -> int:
     rows = motion_rows(run)
     columns = ("file_name", "clip_id", *STATISTICS)
     shown = [{**row, **{name: f"{row[name]:.6f}" for name in STATISTICS}} for row in rows]
-    write_atomically(run.path / "motion.csv", _csv(columns, shown))
+    write_atomically(run.path / "motion.csv", csv_text(columns, shown))
     return len(rows)
 
 
@@ -178,7 +178,7 @@ def write_selection(run: "Run") -> int:
             "selected": "true" if ranking.selected[i] else "false",
         }
         rows.append({name: row[name] for name in columns})
-    write_atomically(run.path / "selection.csv", _csv(columns, rows))
+    write_atomically(run.path / "selection.csv", csv_text(columns, rows))
     return int(ranking.selected.sum())
 
 
@@ -186,7 +186,7 @@ def write_failures(run: "Run") -> int:
     """`failures.csv`: every file that is not ranked, with its stage and reason."""
     columns = ("file_name", "stage", "reason")
     rows = [dict(zip(columns, failure, strict=True)) for failure in run.failures()]
-    write_atomically(run.path / "failures.csv", _csv(columns, rows))
+    write_atomically(run.path / "failures.csv", csv_text(columns, rows))
     return len(rows)
 
 
@@ -245,11 +245,3 @@ def describe(run: "Run") -> dict[str, Any]:
         "stages": run.store.log.read(),
         "versions": versions(),
     }
-
-
-def _csv(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> str:
-    buffer = io.StringIO(newline="")
-    writer = csv.DictWriter(buffer, columns)
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()

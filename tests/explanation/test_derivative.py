@@ -164,3 +164,17 @@ def test_a_frozen_part_stays_out(
     )
     cosine = float(mine @ theirs / mine.norm() / theirs.norm())
     assert float(heat_fhw.double().sum()) == pytest.approx(cosine, rel=TOLERANCE)
+
+
+def test_recomputed_activations_change_nothing(
+    backbone: Backbone, denoiser: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip, query = draw_of(backbone, 1), draw_of(backbone, 2)
+    maps, recomputed = [], []
+    for cells in (2**30, 1):
+        monkeypatch.setattr("motive.gradients.stage.CHECKPOINT_CELLS", cells)
+        direction = unit_direction(denoiser, parameters_of(denoiser), [query])
+        maps.append(heat_map(denoiser, parameters_of(denoiser), [clip], direction))
+        recomputed.append(denoiser.is_gradient_checkpointing)
+    assert recomputed == [False, True]
+    torch.testing.assert_close(maps[0], maps[1], rtol=1e-4, atol=1e-8)

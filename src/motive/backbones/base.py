@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from motive.backbones.device import find_device
 from motive.backbones.source import ComponentKind, ModelSource
 from motive.clips.sampling import FrameSampler
 from motive.errors import UserError
@@ -77,14 +78,7 @@ class Backbone(ABC):
 
         if self._threads is not None:
             torch.set_num_threads(self._threads)
-        name = self._device
-        if name == "auto":
-            name = "cuda" if torch.cuda.is_available() else "cpu"
-        try:
-            torch.empty(0, device=name)
-        except (RuntimeError, AssertionError):
-            raise UserError(f"the device {name} is not there: use --device cpu") from None
-        return torch.device(name)
+        return find_device(self._device)
 
     @property
     def dtype_name(self) -> str:

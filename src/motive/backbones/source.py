@@ -2,9 +2,8 @@
 
 import hashlib
 import json
-import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -146,7 +145,12 @@ def find_model(name: str, *, weights: bool = True) -> ModelSource:
     """
     path = ASSETS / "tiny-wan" if name == "tiny-wan" else Path(name).expanduser()
     if not path.exists():
-        path = _download(name, weights)
+        path = fetch_folder(
+            name,
+            _DOWNLOADED if weights else _DESCRIPTIONS,
+            missing=f"there is no model folder {name}: give a folder or a hub id (owner/name)",
+            advice="check the name, your connection, and `hf auth login` for a gated model",
+        )
     index = path / "model_index.json"
     if not index.is_file():
         raise UserError(
@@ -156,22 +160,23 @@ def find_model(name: str, *, weights: bool = True) -> ModelSource:
     return ModelSource(name, path.resolve(), _read_json(index))
 
 
-def _download(name: str, weights: bool) -> Path:
-    looks_local = name.startswith((".", "/", "~")) or name.count("/") != 1 or os.sep * 2 in name
-    if looks_local:
-        raise UserError(f"there is no model folder {name}: give a folder or a hub id (owner/name)")
+def fetch_folder(name: str, files: Iterable[str], *, missing: str, advice: str) -> Path:
+    """The folder of a hub id, with those of its files that fit the patterns.
+
+    Raises UserError, saying `missing`, when the name is no hub id, and with `advice` when the hub does
+    not give it.
+    """
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise UserError(missing)
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(
-            snapshot_download(name, allow_patterns=list(_DOWNLOADED if weights else _DESCRIPTIONS))
-        )
+        return Path(snapshot_download(name, allow_patterns=list(files)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"there is no folder {name}, and the hub does not give it ({reason}): "
-            "check the name, your connection, and `hf auth login` for a gated model"
+            f"there is no folder {name}, and the hub does not give it ({reason}): {advice}"
         ) from None
 
 

@@ -1,7 +1,5 @@
 """All arms of a comparison over all seeds, to one table."""
 
-import csv
-import io
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +9,7 @@ from motive.comparison.arm import ArmWork, ExtraEvaluator, Scored, place_of
 from motive.comparison.identity import take_up
 from motive.comparison.spec import Spec
 from motive.comparison.statistics import Cell, Seed, distinguishable, tabulate
+from motive.runs.csv_text import csv_text
 from motive.runs.progress import Progress
 from motive.runs.provenance import revision, versions, write_atomically
 
@@ -117,11 +116,8 @@ class Comparison:
         """`comparison.json`, `.csv` and `.md`."""
         text = json.dumps(self.as_json(), indent=1, ensure_ascii=False, allow_nan=False)
         write_atomically(out / RESULT, text + "\n")
-        rows, buffer = self.as_rows(), io.StringIO(newline="")
-        writer = csv.DictWriter(buffer, list(rows[0]) if rows else ["arm"])
-        writer.writeheader()
-        writer.writerows(rows)
-        write_atomically(out / TABLE, buffer.getvalue())
+        rows = self.as_rows()
+        write_atomically(out / TABLE, csv_text(list(rows[0]) if rows else ["arm"], rows))
         write_atomically(out / PAGE, self.as_markdown())
 
 

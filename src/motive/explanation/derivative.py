@@ -18,6 +18,7 @@ from torch.func import functional_call, jvp
 from motive.errors import ClipError
 from motive.explanation.attention import BlockwiseAttention
 from motive.gradients.clip_loss import ClipDraw
+from motive.gradients.stage import save_memory
 
 Gradient = dict[str, torch.Tensor]
 
@@ -83,6 +84,7 @@ def _mean_of_units(
     norms: list[float] = []
     draws = list(draws)
     for draw in draws:
+        save_memory(denoiser, draw.noisy_cfhw)
         loss = draw.loss(draw.predict(denoiser))
         found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
         norm = _norm(part for part in found if part is not None)

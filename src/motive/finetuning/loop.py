@@ -21,7 +21,7 @@ from motive.finetuning.randomness import UNIFORM, ClipOrder, draw_at, noise_at, 
 from motive.finetuning.state import TrainingState
 from motive.gradients.loss import motion_weighted_loss
 from motive.gradients.per_sample import BatchError
-from motive.gradients.stage import BATCH_CELLS, CHECKPOINT_CELLS
+from motive.gradients.stage import BATCH_CELLS, save_memory
 from motive.gradients.together import predict_together
 from motive.gradients.trainers import Draw
 
@@ -191,7 +191,7 @@ class BatchLoss:
         )
 
     def _predict(self, group: list[_Noised]) -> list[torch.Tensor]:
-        self._save_memory(group[0].noisy_cfhw)
+        save_memory(self.denoiser, group[0].noisy_cfhw)
         predictions = [self._prediction(noised) for noised in group]
         if len(group) > 1 and self._may_be_together(group, predictions):
             try:
@@ -239,11 +239,3 @@ class BatchLoss:
         if self.plan.dtype == "float32":
             return nullcontext()
         return torch.autocast(self.backbone.device.type, getattr(torch, self.plan.dtype))
-
-    def _save_memory(self, latents_cfhw: torch.Tensor) -> None:
-        """Recompute activations in the backward pass where keeping them would take the most memory."""
-        if hasattr(self.denoiser, "enable_gradient_checkpointing"):
-            if latents_cfhw[0].numel() >= CHECKPOINT_CELLS:
-                self.denoiser.enable_gradient_checkpointing()
-            else:
-                self.denoiser.disable_gradient_checkpointing()

@@ -166,7 +166,7 @@ class GradientStage(Stage):
             self.notes.append(f"one clip at a time ({reason})")
 
     def _alone(self, clip: ClipInputs) -> "_Found":
-        self._save_memory(clip.latents_cfhw)
+        save_memory(self._denoiser, clip.latents_cfhw)
         losses: list[float] = []
         features: list[np.ndarray] = []
         for draw in self._losses.draws(clip):
@@ -181,7 +181,7 @@ class GradientStage(Stage):
 
     def _together(self, clips: list[ClipInputs]) -> list["_Found | Exception"]:
         """`_alone` of each, with an exception for the clips that are bad."""
-        self._save_memory(clips[0].latents_cfhw)
+        save_memory(self._denoiser, clips[0].latents_cfhw)
         losses: list[list[float]] = []
         features: list[list[np.ndarray | ClipError]] = []
         for draws in zip(*map(self._losses.draws, clips), strict=True):
@@ -223,16 +223,17 @@ class GradientStage(Stage):
             "static": inputs.static,
         }
 
-    def _save_memory(self, latents: torch.Tensor) -> None:
-        """Recompute activations in the backward pass where keeping them would take the most memory.
 
-        The numbers are the same: the same operations run on the same inputs.
-        """
-        if hasattr(self._denoiser, "enable_gradient_checkpointing"):
-            if latents[0].numel() >= CHECKPOINT_CELLS:
-                self._denoiser.enable_gradient_checkpointing()
-            else:
-                self._denoiser.disable_gradient_checkpointing()
+def save_memory(denoiser: Any, latents_cfhw: torch.Tensor) -> None:
+    """Recompute activations in the backward pass where keeping them would take the most memory.
+
+    The numbers are the same: the same operations run on the same inputs.
+    """
+    if hasattr(denoiser, "enable_gradient_checkpointing"):
+        if latents_cfhw[0].numel() >= CHECKPOINT_CELLS:
+            denoiser.enable_gradient_checkpointing()
+        else:
+            denoiser.disable_gradient_checkpointing()
 
 
 _Found = tuple[np.ndarray, float, float]  # the feature (float64, unit length), its norm, the loss

@@ -1,7 +1,5 @@
 """The report of a study: CSV for tables, JSON for programs, text for people."""
 
-import csv
-import io
 import json
 import math
 from dataclasses import asdict
@@ -9,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from motive.errors import UserError
+from motive.runs.csv_text import csv_text
 from motive.runs.provenance import write_atomically
 from motive.study.analysis import Analysis, Comparison, analyse
 from motive.study.clustered import Share
@@ -50,7 +49,7 @@ def report_study(
     folder = out or study
     folder.mkdir(parents=True, exist_ok=True)
     rows = judgement_rows(judgements)
-    write_atomically(folder / "judgements.csv", _csv(list(COLUMNS), rows))
+    write_atomically(folder / "judgements.csv", csv_text(list(COLUMNS), rows))
     write_atomically(folder / "report.csv", _csv_of(comparison_rows(analysis)))
     if analysis.ranking:
         write_atomically(folder / "ranking.csv", _csv_of([asdict(s) for s in analysis.ranking]))
@@ -208,12 +207,4 @@ def _without_nan(value: Any) -> Any:
 
 
 def _csv_of(rows: list[dict[str, object]]) -> str:
-    return _csv(list(rows[0]), rows)
-
-
-def _csv(columns: list[str], rows: list[dict[str, object]]) -> str:
-    buffer = io.StringIO(newline="")
-    writer = csv.DictWriter(buffer, columns)
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()
+    return csv_text(list(rows[0]), rows)

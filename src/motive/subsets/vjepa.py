@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from motive.backbones.source import file_digest
+from motive.backbones.source import fetch_folder, file_digest
 from motive.clips.ingest import decode_unchanged
 from motive.clips.sampling import FrameSampler
 from motive.errors import ClipError, UserError
@@ -225,19 +225,12 @@ def _find(model: str) -> Path:
     folder = Path(model).expanduser()
     if folder.is_dir():
         return folder
-    if model.startswith((".", "/", "~")) or model.count("/") != 1:
-        raise UserError(f"there is no folder {model}: give a V-JEPA 2 model's folder or its hub id")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(model, allow_patterns=list(_FILES)))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"there is no folder {model}, and the hub does not give it ({reason}): "
-            "check the name and your connection, or use the subset motion-statistics"
-        ) from None
+    return fetch_folder(
+        model,
+        _FILES,
+        missing=f"there is no folder {model}: give a V-JEPA 2 model's folder or its hub id",
+        advice="check the name and your connection, or use the subset motion-statistics",
+    )
 
 
 def _read_config(file: Path) -> dict[str, Any]:

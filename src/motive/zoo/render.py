@@ -1,7 +1,5 @@
 """A zoo corpus on disk: real mp4 files, metadata.csv, and the true motion of every clip beside it."""
 
-import csv
-import io
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -10,6 +8,7 @@ import av
 import numpy as np
 
 from motive.errors import UserError
+from motive.runs.csv_text import csv_text
 from motive.runs.progress import Progress
 from motive.runs.provenance import write_atomically
 from motive.zoo.captions import SAME_CAPTION, caption_of
@@ -83,12 +82,8 @@ def render_corpus(
             write_truth(out / "truth" / f"{i:06d}.npz", true_motion(scene))
             rows.append(_row(scene, i, SAME_CAPTION if same_caption else caption_of(scene)))
             advance(f"{i:06d}.mp4 {kind}")
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, COLUMNS)
-    writer.writeheader()
-    writer.writerows(rows)
     # Last, so that a folder with metadata is a complete one.
-    write_atomically(out / "metadata.csv", text.getvalue())
+    write_atomically(out / "metadata.csv", csv_text(COLUMNS, rows))
 
 
 def _row(scene: Scene, index: int, caption: str) -> dict[str, object]:

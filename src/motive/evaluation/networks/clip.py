@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from motive.evaluation.networks.device import find_device
+from motive.backbones.device import find_device
 from motive.evaluation.networks.pretrained import identify, load_pretrained
 
 

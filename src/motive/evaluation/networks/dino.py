@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from motive.evaluation.networks.device import find_device
+from motive.backbones.device import find_device
 from motive.evaluation.networks.pretrained import identify, load_pretrained
 
 NORM_EPSILON = 1e-6  # the original's; the converted configuration has 1e-12

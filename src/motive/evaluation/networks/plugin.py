@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from motive.backbones.device import find_device
 from motive.backbones.source import file_digest
 from motive.errors import UserError
 from motive.evaluation.networks.choice import Networks
-from motive.evaluation.networks.device import find_device
 from motive.motion.weights import first_line
 
 

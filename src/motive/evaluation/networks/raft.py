@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from motive.backbones.device import find_device
 from motive.errors import ClipError, UserError
 from motive.evaluation.networks.choice import RAFT, MissingNetworkError
-from motive.evaluation.networks.device import find_device
 from motive.motion.raft import MIN_SIDE, make_network, optical_flow
 from motive.motion.weights import first_line, read_state_dict, require_fitting, weights_digest
 

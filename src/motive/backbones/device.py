@@ -1,15 +1,20 @@
 """The device that networks run on."""
 
-import torch
+from typing import TYPE_CHECKING
 
 from motive.errors import UserError
 
+if TYPE_CHECKING:
+    import torch
 
-def find_device(name: str) -> torch.device:
+
+def find_device(name: str) -> "torch.device":
     """The device called `name`; `auto` is CUDA where there is one, else the CPU.
 
     Raises UserError when it is not there.
     """
+    import torch
+
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
