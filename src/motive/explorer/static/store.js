@@ -11,6 +11,7 @@ class Store extends EventTarget {
   filter = { text: "", ranges: {}, state: "all", set: "" };
   setName = ""; // what the set in the filter is, for people
   selected = new Set();
+  changing = Promise.resolve(); // the last change that was asked for
 
   tell(what, detail = null) {
     this.dispatchEvent(new CustomEvent(what, { detail }));
@@ -93,15 +94,19 @@ class Store extends EventTarget {
     await this.change("/api/redo", {}, (done) => toast(done.what ? `done again: ${done.what}` : "nothing to redo"));
   }
 
-  async change(path, body, after = () => {}) {
-    try {
-      const done = await post(path, body);
-      this.curation = done;
-      after(done);
-      this.tell("curation");
-    } catch (error) {
-      toast(error.message, { wrong: true });
-    }
+  /** One after the other: an answer that overtook another would show what no longer holds. */
+  change(path, body, after = () => {}) {
+    this.changing = this.changing.then(async () => {
+      try {
+        const done = await post(path, body);
+        this.curation = done;
+        after(done);
+        this.tell("curation");
+      } catch (error) {
+        toast(error.message, { wrong: true });
+      }
+    });
+    return this.changing;
   }
 
   async open() {
