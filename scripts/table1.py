@@ -8,7 +8,9 @@ is weak on motion. Every selection method takes its 10%, the model is fine-tuned
 several seeds, and makes videos from captions of the ten motions that were used nowhere before. Asked is
 what the paper asks (by measures that need no weights, under their own names; VBench's are named as
 missing), and the truth, which only a rendered world has: does a classifier that was trained on rendered
-clips see the motion that was asked for, and does the object stay itself (`motion_classifier.py`)?
+clips see the motion that was asked for, does the object stay itself (`motion_classifier.py`), and how well
+does the trained model predict rendered clips of the ten motions that nobody chose from
+(`held_out_loss.py`)?
 
 An interrupted study goes on where it was. --quick is a few minutes' version that shows that it runs; its
 numbers mean nothing.
@@ -23,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from held_out_loss import HeldOut
 from motion_classifier import REQUIRED, MotionClassifier, object_identity, train_classifier
 
 from motive import Run
@@ -39,7 +42,7 @@ from motive.zoo.render import render_corpus
 from motive.zoo.scene import draw_scene, render_frames
 
 FRAMES = 17
-CORPUS_SEED, QUERY_SEED, PROMPT_SEED = 71, 72, 73
+CORPUS_SEED, QUERY_SEED, PROMPT_SEED, HELD_OUT_SEED = 71, 72, 73, 74
 CORPUS_KINDS = [*PAPER_MOTIONS, *OTHER_KINDS * 10]  # as they take turns
 ARMS = {
     "base": "base",
@@ -50,6 +53,7 @@ ARMS = {
     "no-mask": "no-mask",
     "motive": "selection",
 }
+ESTIMATORS = ("motion-effect",)  # beside the paper's: arms of their names
 DIMENSIONS = (
     "dynamic_degree",
     "motion_smoothness",
@@ -74,10 +78,12 @@ class Size:
     classifier_clips: int
     classifier_tests: int
     classifier_epochs: int
+    held_out: int
+    held_out_draws: int
 
 
-FULL = Size(PAPER_MOTIONS, 1050, 50, 4, 200, (0, 1, 2), 20, 4200, 700, 12)
-QUICK = Size(PAPER_MOTIONS[:3], 25, 3, 1, 2, (0,), 2, 32, 14, 1)
+FULL = Size(PAPER_MOTIONS, 1050, 50, 4, 400, (0, 1, 2), 20, 4200, 700, 12, 60, 8)
+QUICK = Size(PAPER_MOTIONS[:3], 25, 3, 1, 2, (0,), 2, 32, 14, 1, 3, 2)
 
 
 def main() -> None:
@@ -85,11 +91,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="for the results")
     parser.add_argument("--work", type=Path, required=True, help="for everything on the way")
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--lr", type=float, default=2e-4)
+    parser.add_argument("--lr", type=float, default=5e-4)
     parser.add_argument("--embedding-model", help="a V-JEPA 2 model: adds the paper's own baseline")
     arguments = parser.parse_args()
     size, progress = QUICK if arguments.quick else FULL, Progress()
     run = attribute(arguments.work, size, progress)
+    arms = ARMS | {name: estimated(arguments.work, name, progress) for name in ESTIMATORS}
     classifier = train_classifier(
         arguments.work / "classifier",
         clips=size.classifier_clips,
@@ -97,13 +104,22 @@ def main() -> None:
         epochs=size.classifier_epochs,
         required=0.0 if arguments.quick else REQUIRED,
     )
-    spec = spec_of(run, size, arguments.lr, arguments.embedding_model)
-    truth = Truth(classifier, prompts_of(size))
+    spec = spec_of(run, arms, size, arguments.lr, arguments.embedding_model)
+    held_out = HeldOut(
+        arguments.work / "held-out",
+        size.motions,
+        clips=size.held_out,
+        frames=FRAMES,
+        seed=HELD_OUT_SEED,
+        draws=size.held_out_draws,
+        progress=progress,
+    )
+    truth = Truth(classifier, prompts_of(size), held_out)
     comparison = compare(
         spec, arguments.work / "comparison", extra_evaluator=truth, progress=progress
     )
     arguments.out.mkdir(parents=True, exist_ok=True)
-    write_results(arguments.out, comparison, run, truth, size)
+    write_results(arguments.out, comparison, run, arms, truth, size)
     shutil.copyfile(arguments.work / "comparison" / "comparison.csv", arguments.out / "table1.csv")
 
 
@@ -119,17 +135,32 @@ def attribute(work: Path, size: Size, progress: Progress) -> Run:
             render_corpus(
                 folder, count, seed=seed, kinds=kinds, lengths=(FRAMES,), progress=progress
             )
+    return curated(work, "paper", progress)
+
+
+def curated(work: Path, estimator: str, progress: Progress) -> Run:
+    """The run under an estimator, in a folder of its own."""
     run = Run.create(
-        work / "run",
+        work / ("run" if estimator == "paper" else f"run-{estimator}"),
         clips=str(work / "clips" / "metadata.csv"),
         queries=str(work / "queries" / "metadata.csv"),
         model="tiny-wan",
         sampling__frames=FRAMES,
+        gradients__estimator=estimator,
         compute__threads=1,
         progress=progress,
     )
     run.curate(report=False)
     return run
+
+
+def estimated(work: Path, estimator: str, progress: Progress) -> str:
+    """The file that lists what is selected under an estimator."""
+    rows = curated(work, estimator, progress).selection()
+    file = work / f"{estimator}.txt"
+    chosen = [row["file_name"] for row in rows if row["selected"] == "true"]
+    write_atomically(file, "\n".join(chosen) + "\n")
+    return str(file.absolute())
 
 
 def prompts_of(size: Size) -> dict[str, str]:
@@ -144,9 +175,14 @@ def prompts_of(size: Size) -> dict[str, str]:
     return found
 
 
-def spec_of(run: Run, size: Size, lr: float, embedding_model: str | None) -> Spec:
-    """The comparison of all arms."""
-    arms: dict[str, Any] = dict(ARMS)
+def spec_of(
+    run: Run, trained: Mapping[str, str], size: Size, lr: float, embedding_model: str | None
+) -> Spec:
+    """The comparison of all arms.
+
+    trained: the subset of each.
+    """
+    arms: dict[str, Any] = dict(trained)
     if embedding_model is not None:
         arms["v-jepa"] = {"subset": "embedding", "embedding_model": embedding_model}
     return make_spec(
@@ -165,7 +201,7 @@ def spec_of(run: Run, size: Size, lr: float, embedding_model: str | None) -> Spe
             },
             "evaluation": {"dimensions": DIMENSIONS},
             "seeds": size.seeds,
-            "keep_models": False,
+            "keep_models": True,  # for the loss on held-out clips
             "compute": {"threads": 1},
         }
     )
@@ -177,11 +213,13 @@ class Truth:
     prompts: the motion that each asks for.
     """
 
-    def __init__(self, classifier: MotionClassifier, prompts: Mapping[str, str]) -> None:
-        self.classifier, self.prompts = classifier, prompts
+    def __init__(
+        self, classifier: MotionClassifier, prompts: Mapping[str, str], held_out: HeldOut
+    ) -> None:
+        self.classifier, self.prompts, self.held_out = classifier, prompts, held_out
 
     def __call__(self, videos: Path) -> Mapping[str, float]:
-        """Which motion is seen, by the prompts of the folder's `generation.json`.
+        """Which motion is seen, by the prompts of the folder's `generation.json`, and held-out losses.
 
         asked_motion: share of videos in which the classifier sees the motion that was asked for.
         asked_probability: mean of the probability that it gives to that motion.
@@ -191,7 +229,9 @@ class Truth:
         listed = json.loads((videos / "generation.json").read_text(encoding="utf-8"))["videos"]
         frames = [_frames(videos / entry["file_name"]) for entry in listed]
         asked = [self.prompts[entry["prompt"]] for entry in listed]
-        return self.of(frames, asked)
+        model = videos.parent / "model"
+        losses = self.held_out.losses(str(model) if model.is_dir() else "tiny-wan")
+        return self.of(frames, asked) | losses
 
     def of(self, videos: list[np.ndarray], asked: list[str]) -> dict[str, float]:
         """The numbers of videos of which these motions were asked."""
@@ -222,11 +262,13 @@ def _frames(path: Path) -> np.ndarray:
     return decode_clip(path, FrameSampler(FRAMES, 64, 64)).frames_fhw3
 
 
-def chosen_kinds(run: Run, seeds: tuple[int, ...]) -> dict[str, dict[str, Any]]:
+def chosen_kinds(
+    run: Run, arms: Mapping[str, str], seeds: tuple[int, ...]
+) -> dict[str, dict[str, Any]]:
     """Of each trained arm, the share of its clips that shows one of the ten motions, and the kinds."""
     kind_of = {m.clip_id: json.loads(m.extra)["motion"] for m in run.usable("clip").values()}
     found: dict[str, dict[str, Any]] = {}
-    for name, subset in ARMS.items():
+    for name, subset in arms.items():
         if subset == "base":
             continue
         draws = seeds if subset == "random" else seeds[:1]
@@ -241,15 +283,25 @@ def chosen_kinds(run: Run, seeds: tuple[int, ...]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def write_results(out: Path, comparison: Comparison, run: Run, truth: Truth, size: Size) -> None:
+def write_results(
+    out: Path,
+    comparison: Comparison,
+    run: Run,
+    arms: Mapping[str, str],
+    truth: Truth,
+    size: Size,
+) -> None:
     """`table1.json`, `table1.md` and the figure."""
-    rendered, chosen = truth.of_rendered(size), chosen_kinds(run, size.seeds)
+    rendered, chosen = truth.of_rendered(size), chosen_kinds(run, arms, size.seeds)
     content = comparison.as_json() | {
         "rendered": rendered,
         "classifier_accuracy": truth.classifier.accuracy,
         "chosen": chosen,
     }
-    del content["spec"]["run"]  # a path of this machine
+    # Paths of this machine.
+    del content["spec"]["run"]
+    for name in ESTIMATORS:
+        content["spec"]["arms"][name]["subset"] = f"the selection with --estimator {name}"
     write_atomically(out / "table1.json", json.dumps(content, indent=1) + "\n")
     lines = [
         "# Table 1 in miniature",
@@ -283,7 +335,7 @@ def draw(file: Path, comparison: Comparison, rendered: Mapping[str, float]) -> N
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    shown = ("asked_motion", "asked_probability", "object_identity", "dynamic_degree_dis")
+    shown = ("motion_loss", "any_motion", "asked_probability", "object_identity")
     figure, axes = pyplot.subplots(1, len(shown), figsize=(13, 3.6), sharey=True)
     arms = list(comparison.cells)
     for axis, dimension in zip(axes, shown, strict=True):

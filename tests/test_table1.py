@@ -47,8 +47,11 @@ def test_the_short_study_runs(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "out" / "table1.json").read_text())
     arms = ["base", "full", "random", "magnitude", "motion-statistics", "no-mask", "motive"]
+    arms += ["motion-effect"]
     assert list(found["arms"]) == arms
-    assert {"asked_motion", "object_identity", "jerk"} <= set(found["arms"]["motive"]["dimensions"])
+    assert {"asked_motion", "object_identity", "jerk", "motion_loss"} <= set(
+        found["arms"]["motive"]["dimensions"]
+    )
     assert {"dynamic_degree", "motion_smoothness"} <= set(found["missing"])
     assert found["chosen"]["full"]["share_of_motions"] == pytest.approx(0.4)
     assert len(found["chosen"]["full"]["kinds"]) == len(KINDS)
