@@ -2,6 +2,8 @@
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,9 +21,18 @@ SAMPLER = FrameSampler(max_frames=9, height=32, width=32, length_step=4)
 
 
 def ingested(path: Path, sampler: FrameSampler = SAMPLER) -> Row:
-    outcome = IngestStage(sampler).attempt({"key": file_key(path), "path": str(path)})
+    with opened(sampler) as stage:
+        outcome = stage.attempt({"key": file_key(path), "path": str(path)})
     assert isinstance(outcome, dict), outcome
     return outcome
+
+
+@contextmanager
+def opened(sampler: FrameSampler) -> Iterator[IngestStage]:
+    stage = IngestStage(sampler)
+    stage.open()
+    yield stage
+    stage.close()
 
 
 @pytest.fixture
@@ -62,7 +73,8 @@ def test_a_file_that_is_no_clip_is_a_failure_with_its_reason(tmp_path: Path) -> 
         (tmp_path / "gone.mp4", "cannot be read: No such file or directory"),
         (tmp_path, "cannot be read: Is a directory"),
     ):
-        outcome = IngestStage(SAMPLER).attempt({"key": "k", "path": str(path)})
+        with opened(SAMPLER) as stage:
+            outcome = stage.attempt({"key": "k", "path": str(path)})
         assert isinstance(outcome, Failure)
         assert outcome.key == "k"
         assert outcome.reason.startswith(reason)

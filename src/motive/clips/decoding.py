@@ -1,5 +1,6 @@
 """Media files to frames, with PyAV: whatever it can read, upright, at true times."""
 
+import errno
 import hashlib
 import struct
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from motive.clips.containers import open_media
 from motive.clips.sampling import FrameSampler
 from motive.clips.truncation import gif_is_cut, seconds_missing
 from motive.errors import ClipError
@@ -118,7 +120,7 @@ def decode_all(path: Path) -> tuple[np.ndarray, float]:
 
     try:
         images = [_upright(frame) for _, _, frame in _frames(path)]
-        with av.open(str(path)) as container:
+        with open_media(path) as container:
             stream = container.streams.best("video")
             rate = stream and (stream.guessed_rate or stream.average_rate)
     except (_BrokenStreamError, av.FFmpegError, OSError) as broken:
@@ -154,7 +156,7 @@ def _frames(path: Path) -> Iterator[tuple[float, str, "av.VideoFrame"]]:
     import av
 
     try:
-        container = av.open(str(path))
+        container = open_media(path)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise ClipError(f"not a readable media file: {_reason(error)}") from None
     with container:
@@ -166,6 +168,8 @@ def _frames(path: Path) -> Iterator[tuple[float, str, "av.VideoFrame"]]:
         # With more threads, what FFmpeg makes of a damaged file (its pictures, and whether it reports an
         # error at all) depends on their number.
         stream.codec_context.thread_count = 1
+        # Frames may be larger than the header says.
+        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
         if (stream.width or 0) * (stream.height or 0) > MAX_PIXELS:
             raise ClipError(f"frames of {stream.width}×{stream.height} pixels are too large")
         rate = float(stream.average_rate or stream.guessed_rate or 25)
@@ -189,6 +193,8 @@ def _frames(path: Path) -> Iterator[tuple[float, str, "av.VideoFrame"]]:
 
 
 def _reason(error: Exception) -> str:
+    if getattr(error, "errno", None) == errno.ENOMEM:
+        raise MemoryError  # the machine's fault or the limit's, not said of the file
     return str(getattr(error, "strerror", None) or error)
 
 
@@ -196,7 +202,8 @@ def _upright(frame: "av.VideoFrame") -> np.ndarray:
     import av
 
     try:
-        image = frame.to_ndarray(format="rgb24")
+        # One thread: with more of them a frame takes twenty times as long where processors are few.
+        image = frame.to_ndarray(format="rgb24", threads=1)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise ClipError(
             f"{frame.format.name} frames cannot be converted: {_reason(error)}"

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from motive.clips.decoding import DecodedClip, content_digest, decode_clip
+from motive.clips.decoding import DecodedClip, decode_clip
+from motive.clips.isolation import ClipFacts, Decoders, DecodingLimits
 from motive.clips.sampling import FrameSampler, clip_id
 from motive.errors import ClipError
-from motive.runs.stage import Stage
+from motive.runs.stage import Resources, Stage
 from motive.runs.tables import Row
 
 
@@ -33,6 +34,9 @@ def decode_unchanged(key: str, path: Path, sampler: FrameSampler) -> DecodedClip
 class IngestStage(Stage):
     """Reads, hashes and decodes each file once, so that later stages meet no surprise.
 
+    In other processes, several files at once, within limits: whatever a file does to its decoder is that
+    file's failure. The limits are no part of the fingerprint: what is within them is the same.
+
     Takes rows of key (`file_key`) and path.
     """
 
@@ -50,25 +54,42 @@ class IngestStage(Stage):
         ]
     )
 
-    def __init__(self, sampler: FrameSampler) -> None:
-        self.sampler = sampler
+    def __init__(self, sampler: FrameSampler, limits: DecodingLimits | None = None) -> None:
+        self.sampler, self.limits = sampler, limits or DecodingLimits()
+        self._decoders: Decoders | None = None
 
     def fingerprint(self) -> str:
         return self.sampler.fingerprint()
 
+    @property
+    def resources(self) -> Resources:
+        return Resources(cpus=self.limits.processes)
+
+    @property
+    def prepares(self) -> int:
+        return self.limits.workers
+
+    def open(self) -> None:
+        self._decoders = Decoders(self.limits)
+
+    def close(self) -> None:
+        if self._decoders is not None:
+            self._decoders.close()
+            self._decoders = None
+
     def prepare(self, row: Row) -> Row:
-        path = Path(row["path"])
-        digest = content_digest(path)
-        return {**row, "digest": digest, "decoded": decode_clip(path, self.sampler)}
+        if self._decoders is None:
+            raise AssertionError("a stage is opened before it gets rows")
+        return {**row, "facts": self._decoders.examine(Path(row["path"]), self.sampler)}
 
     def process(self, row: Row) -> Row:
-        decoded: DecodedClip = row["decoded"]
+        facts: ClipFacts = row["facts"]
         return {
-            "clip_id": clip_id(row["digest"], self.sampler),
-            "frames": len(decoded.frames_fhw3),
-            "fps": decoded.fps,
-            "source_fps": decoded.source_fps,
-            "source_height": decoded.source_height,
-            "source_width": decoded.source_width,
-            "codec": decoded.codec,
+            "clip_id": clip_id(facts.digest, self.sampler),
+            "frames": facts.frames,
+            "fps": facts.fps,
+            "source_fps": facts.source_fps,
+            "source_height": facts.source_height,
+            "source_width": facts.source_width,
+            "codec": facts.codec,
         }

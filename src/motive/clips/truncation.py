@@ -9,6 +9,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from motive.clips.containers import open_media
+
 if TYPE_CHECKING:
     import av
 
@@ -54,10 +56,8 @@ def _stated_seconds(
 
 def _last_packet_ends(path: Path) -> float:
     """The end of the last packet of any stream, in seconds."""
-    import av
-
     end = 0.0
-    with av.open(str(path)) as container:
+    with open_media(path) as container:
         for packet in container.demux():
             if packet.pts is not None and packet.time_base is not None:
                 end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))

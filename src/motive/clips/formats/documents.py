@@ -1,14 +1,34 @@
 """Metadata files read whole: text, JSON, TOML, YAML. What cannot be read is the user's error."""
 
 import json
+import stat
 import tomllib
 from pathlib import Path
 
 from motive.errors import UserError
 
+#: A million clips with a long caption each; what is larger does not fit into memory when it is parsed.
+MAX_METADATA_BYTES = 2 * 2**30
+
+
+def require_readable(path: Path) -> None:
+    """Raise UserError for what is no file, such as a pipe that would be waited for, or is too large."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): check its rights.") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise UserError(f"{path} is no regular file: put a file there, or take it away.")
+    if status.st_size > MAX_METADATA_BYTES:
+        raise UserError(
+            f"{path} has {status.st_size:,} bytes, more than the {MAX_METADATA_BYTES:,} that metadata "
+            "may have: split the dataset."
+        )
+
 
 def read_text(path: Path) -> str:
     """UTF-8 text, with or without a byte order mark, line ends as they stand."""
+    require_readable(path)
     try:
         return path.read_bytes().decode("utf-8-sig")
     except OSError as error:

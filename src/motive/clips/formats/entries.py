@@ -76,7 +76,10 @@ class Entries:
             return
         self._named.add(path)
         self._names.add(name)
-        text, others = _captions(caption)
+        try:
+            text, others = _captions(caption)
+        except RecursionError:
+            text, others, fault = "", [], fault or "has a caption that is nested too deeply"
         if name != shown:
             fault = fault or "has a name that is not valid UTF-8: rename it"
         elif _printable(text) != text:

@@ -7,7 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from motive.clips.formats.documents import read_json, read_text, unique_keys
+from motive.clips.formats.documents import (
+    read_json,
+    read_text,
+    require_readable,
+    unique_keys,
+)
 from motive.clips.formats.entries import Entries
 from motive.clips.formats.source import Source
 from motive.errors import UserError
@@ -17,6 +22,7 @@ TABLE_SUFFIXES = frozenset({".csv", ".json", ".jsonl", ".parquet"})
 METADATA_NAMES = ("metadata.csv", "metadata.json", "metadata.jsonl", "metadata.parquet")
 #: Where a caption is looked for when the format does not fix the column.
 CAPTION_COLUMNS = ("caption", "text", "prompt")
+_PARQUET_ROWS, _PARQUET_BYTES = 256, 2**28  # of one batch; the most that it may be in memory
 
 
 @dataclass(frozen=True)
@@ -197,7 +203,12 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
     file = _parquet(path)
     number = 0
     try:
-        for batch in file.iter_batches():
+        # Small batches: a page of a kilobyte may stand for gigabytes of one text again and again.
+        for batch in file.iter_batches(_PARQUET_ROWS):
+            if batch.nbytes > _PARQUET_BYTES:
+                raise UserError(
+                    f"{path} has {_PARQUET_ROWS} rows of {batch.nbytes:,} bytes: its texts are too long."
+                )
             for item in batch.to_pylist():
                 number += 1
                 yield Row(f"{path.name}, row {number}", item)
@@ -210,6 +221,7 @@ def _parquet(path: Path):  # type: ignore[no-untyped-def]
     import pyarrow
     from pyarrow import parquet
 
+    require_readable(path)
     try:
         return parquet.ParquetFile(path)
     except (pyarrow.ArrowException, OSError) as error:

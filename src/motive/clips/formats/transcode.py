@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from motive.clips.containers import open_media
 from motive.errors import ClipError
 
 #: x264's scale of constant quality: 0 is lossless, 18 already looks so; 10 leaves some room.
@@ -38,7 +39,7 @@ def reencode_h264(source: Path, target: Path) -> str:
     import av
 
     try:
-        with av.open(str(source)) as reader, av.open(str(target), "w", format="mp4") as writer:
+        with open_media(source) as reader, av.open(str(target), "w", format="mp4") as writer:
             pixel_format = _copy_frames(reader, writer)
     except av.FFmpegError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
@@ -55,7 +56,7 @@ def constant_fps(path: Path) -> Fraction | None:
     import av
 
     try:
-        with av.open(str(path)) as reader:
+        with open_media(path) as reader:
             stream = reader.streams.best("video")
             if stream is None:
                 return None

@@ -120,10 +120,21 @@ def _add_member(shard: tarfile.TarFile, name: str, data: io.IOBase, size: int) -
     shard.addfile(member, data)
 
 
+class _Piecewise(io.FileIO):
+    """A tar that is not read in large pieces: a header may call a name or its extensions gigabytes long."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or size < 0 or size > MAX_TEXT_BYTES + tarfile.BLOCKSIZE:
+            raise tarfile.ReadError(f"a header of {size} bytes")
+        return super().read(size)
+
+
 def _add_shard(entries: Entries, shard: Path, place: Path) -> None:
+    if not shard.is_file():
+        raise UserError(f"{shard} is no regular file: put a tar there, or take it away.")
     try:
         stamp = int(shard.stat().st_mtime)
-        with tarfile.open(shard, "r:") as tar:
+        with _Piecewise(shard) as file, tarfile.open(fileobj=file, mode="r:") as tar:
             for sample in _samples(tar, shard):
                 if not sample.videos:
                     where = f"{shard.name}, {sample.key}"
