@@ -153,6 +153,33 @@ def test_select_include_exclude_undo_and_a_new_start(
     assert session.curation.values("decision") == {session.table.row(0)["clip_id"]: "exclude"}
 
 
+def test_an_answer_that_is_late_does_not_show_what_no_longer_holds(page: Page) -> None:
+    """The answer of the first of two undos is held back, so that the second's could overtake it."""
+    for rank, left in ((1, 2), (2, 1)):
+        card(page, rank).get_by_role("button", name="Exclude").click()
+        chosen(page, left)
+    held: list[tuple[Route, Any]] = []
+
+    def hold_the_first(route: Route) -> None:
+        answer = route.fetch()  # the server has done it
+        if held:
+            route.fulfill(response=answer)
+        else:
+            held.append((route, answer))
+
+    page.route("**/api/undo", hold_the_first)
+    page.click("#undo")
+    page.click("#undo")
+    while not held:
+        page.wait_for_timeout(50)
+    page.wait_for_timeout(500)  # time for a second answer
+    route, answer = held[0]
+    route.fulfill(response=answer)
+    page.wait_for_timeout(500)
+    chosen(page, 3)
+    expect(page.locator("#undo")).to_be_disabled()
+
+
 def test_the_clip_beside_its_query(page: Page, session: Session) -> None:
     card(page, 1).locator(".screen").click()
     dialog = page.locator("#detail")

@@ -13,6 +13,7 @@ import pytest
 
 from motive.errors import UserError
 from motive.explorer.serve import serve_explorer
+from motive.explorer.table_file import keep_table, open_table
 from motive.pipeline import Run
 
 
@@ -34,6 +35,32 @@ def test_it_prints_its_address_answers_and_ends(run: Run) -> None:
         process.send_signal(signal.SIGINT)
         _, complaint = process.communicate(timeout=60)
     assert "Traceback" not in complaint
+
+
+LOADED = """
+import json, sys
+from motive.explorer.serve import serve_explorer
+import uvicorn
+from starlette.testclient import TestClient
+
+def ask(server, sockets):
+    with TestClient(server.config.app, base_url="http://127.0.0.1:8765") as client:
+        for address in ("/", "/api/run", "/api/rows?limit=100"):
+            client.get(address).raise_for_status()
+            heavy = {"torch", "lance", "scipy", "sklearn", "pandas", "sqlalchemy", "diffusers"}
+            print(json.dumps(sorted(heavy & {name.partition(".")[0] for name in sys.modules})))
+
+uvicorn.Server.run = ask
+serve_explorer(__import__("pathlib").Path(sys.argv[1]), host="127.0.0.1", port=0, browser=False)
+"""
+
+
+def test_a_prepared_run_shows_its_first_page_before_anything_heavy_is_loaded(run: Run) -> None:
+    opened = open_table(run)
+    keep_table(run, opened.table, opened.files)
+    words = [sys.executable, "-c", LOADED, str(run.path)]
+    answer = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert [line for line in answer.stdout.splitlines() if line.startswith("[")] == ["[]"] * 3
 
 
 def test_a_port_that_is_taken(run: Run) -> None:

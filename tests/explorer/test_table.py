@@ -8,12 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from motive.cli import main
 from motive.errors import UserError
+from motive.explorer import table_file
+from motive.explorer.clip_files import ClipFiles
 from motive.explorer.ordering import number_order, text_order
 from motive.explorer.query_scores import QueryScores
 from motive.explorer.session import Session
 from motive.explorer.table import ClipTable, read_table
-from motive.explorer.table_file import keep_table, open_table
+from motive.explorer.table_file import keep_table, open_table, prepare_table
 from motive.pipeline import Run
 
 FLOATS = st.sampled_from([0.0, -0.0, 1.5, -2.0, float("nan"), float("inf")]) | st.floats(
@@ -64,14 +67,14 @@ def _table(captions: list[str], names: list[str]) -> ClipTable:
     ids = pa.array([f"{i:020x}" for i in range(count)])
     texts = {"caption": pa.array(captions, pa.string()), "file_name": pa.array(names)}
     numbers = {"rank": np.arange(1, count + 1, dtype=np.int32)}
-    return ClipTable(ids, numbers, texts, np.zeros(count, bool), lambda query: np.zeros(count))
+    return ClipTable(ids, numbers, texts, np.zeros(count, bool))
 
 
 def test_the_table_says_what_the_runs_own_files_say(run: Run) -> None:
     with (run.path / "selection.csv").open(newline="") as file:
         expected = list(csv.DictReader(file))
     motion = run.motion(columns=["key", "mean_speed", "camera_share"])
-    table = read_table(run, lambda query: np.zeros(0))
+    table = read_table(run)
     assert len(table) == len(expected) == 15
     for position, row in enumerate(expected):
         found = table.row(position)
@@ -85,33 +88,76 @@ def test_the_table_says_what_the_runs_own_files_say(run: Run) -> None:
 
 
 def test_a_kept_table_is_the_same_and_is_not_used_for_another_selection(run: Run) -> None:
-    score_of = lambda query: np.zeros(0)  # noqa: E731
-    first, kept = open_table(run, score_of)
-    assert not kept
-    keep_table(run, first)
-    again, kept = open_table(run, score_of)
-    assert kept
-    assert [again.row(p) for p in range(15)] == [first.row(p) for p in range(15)]
+    first = open_table(run)
+    assert not first.was_kept
+    keep_table(run, first.table, first.files)
+    again = open_table(run)
+    assert again.was_kept
+    assert [again.table.row(p) for p in range(15)] == [first.table.row(p) for p in range(15)]
+    assert again.files.queries == ClipFiles(run).queries
+    assert again.files.columns == ClipFiles(run).columns != []
     for name in ("votes", "jerk", "caption", "best_query"):
         for descending in (False, True):
-            expected = first.order(name, descending=descending).tolist()
-            assert again.order(name, descending=descending).tolist() == expected
-    before = [first.row(p) for p in range(15)]
-    first.move_to(again)
-    assert [first.row(p) for p in range(15)] == before
+            expected = first.table.order(name, descending=descending).tolist()
+            assert again.table.order(name, descending=descending).tolist() == expected
+    before = [first.table.row(p) for p in range(15)]
+    first.table.move_to(again.table)
+    assert [first.table.row(p) for p in range(15)] == before
     with (run.path / "selection.csv").open("a") as file:
         file.write("16,x,x.mp4,one more,0,0.0,q,false\n")
-    other, kept = open_table(run, score_of)
-    assert (len(other), kept) == (16, False)
+    other = open_table(run)
+    assert (len(other.table), other.was_kept) == (16, False)
+
+
+def test_another_dataset_makes_the_kept_table_stale(run: Run) -> None:
+    opened = open_table(run)
+    keep_table(run, opened.table, opened.files)
+    run.store.members.replace([*run.store.members.rows()])
+    assert not open_table(run).was_kept
+
+
+def test_a_large_run_is_prepared_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = run.path / "explorer" / "table.arrow"
+    assert not prepare_table(run)  # fifteen clips open at once
+    assert not file.exists()
+    monkeypatch.setattr(table_file, "_LARGE", 10)
+    assert prepare_table(run)
+    before = file.stat()
+    assert not prepare_table(run)
+    assert file.stat() == before
+    assert open_table(run).was_kept
+
+
+@pytest.mark.parametrize("command", ["curate", "select"])
+def test_the_commands_prepare_a_large_run(
+    run: Run, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setattr(table_file, "_LARGE", 10)
+    words = {"select": ["select", str(run.path)], "curate": ["run", str(run.path / "run.yaml")]}
+    with pytest.raises(SystemExit) as ended:
+        main([*words[command], "--quiet"])
+    assert ended.value.code == 0
+    assert open_table(run).was_kept
+
+
+def test_a_table_that_cannot_be_kept_ends_no_command(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(table_file, "_LARGE", 10)
+    (run.path / "explorer").write_text("a file in the way")
+    with pytest.raises(SystemExit) as ended:
+        main(["select", str(run.path)])
+    assert ended.value.code == 0
+    assert "its table is not kept" in capsys.readouterr().err
 
 
 def test_a_torn_file_is_made_anew(run: Run) -> None:
-    table, _ = open_table(run, lambda query: np.zeros(0))
-    keep_table(run, table)
+    opened = open_table(run)
+    keep_table(run, opened.table, opened.files)
     file = run.path / "explorer" / "table.arrow"
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    again, kept = open_table(run, lambda query: np.zeros(0))
-    assert (len(again), kept) == (15, False)
+    again = open_table(run)
+    assert (len(again.table), again.was_kept) == (15, False)
 
 
 def test_scores_of_a_query_are_the_files(run: Run, session: Session) -> None:

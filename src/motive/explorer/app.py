@@ -93,6 +93,7 @@ def _add_rows(app: FastAPI, session: Session) -> None:
         version = choice.version()
         found = views.rows(wanted, sort, order == "desc")
         shown = [_row(session, int(p), sort) for p in found[offset : offset + limit]]
+        session.shown.set()
         # Made by hand: FastAPI would look at every value of every row.
         return JSONResponse({"total": len(found), "version": version, "rows": shown})
 

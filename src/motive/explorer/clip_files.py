@@ -33,10 +33,22 @@ class Mask:
 
 
 class ClipFiles:
-    """The usable members of a run. A million of them cost 8 MB until one is asked for."""
+    """The usable members of a run. A million of them cost 8 MB until one is asked for.
 
-    def __init__(self, run: "Run") -> None:
+    queries, columns: of the properties of these names, when they are known; None looks when asked.
+    """
+
+    def __init__(
+        self,
+        run: "Run",
+        queries: dict[str, Member] | None = None,
+        columns: list[str] | None = None,
+    ) -> None:
         self._run = run
+        if queries is not None:
+            self.queries = queries
+        if columns is not None:
+            self.columns = columns
         self._lock = threading.Lock()
         self._known: dict[str, Member] = {}
 
@@ -58,11 +70,19 @@ class ClipFiles:
             self._known[clip_id] = Member(**row)
             return self._known[clip_id]
 
+    @cached_property
     def queries(self) -> dict[str, Member]:
         """The usable queries by clip id, in dataset order."""
         where = f"{equals('made_by', MADE_BY)} and role = 'query' and reason = ''"
         found = read_columns(self._run.store.members, _FIELDS, where)
         return {row["clip_id"]: Member(**row) for row in found.to_pylist()}
+
+    @cached_property
+    def columns(self) -> list[str]:
+        """The names of the dataset's other columns, as its first usable clip has them."""
+        where = f"{equals('made_by', MADE_BY)} and role = 'clip' and reason = ''"
+        found = read_columns(self._run.store.members, _FIELDS, where, most=1).to_pylist()
+        return list(metadata_of(Member(**found[0]))) if found else []
 
     def clip_column(self, name: str, clip_ids: pa.Array) -> pa.Array:
         """A column of the clips' members, in the order of these ids."""

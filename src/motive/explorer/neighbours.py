@@ -59,6 +59,11 @@ class Neighbours:
             columns=["feature"], filter=f"{mine} and {equals('key', feature_key)}"
         )
         if len(rows) == 0:
+            if self._run.objective != self._run.plan.objective_of("query"):
+                raise UserError(
+                    "this is a query, or it failed: the run's estimator differentiates queries in "
+                    "another way than clips, so that only clips are like each other"
+                )
             raise UserError("this clip has no gradient feature: see failures.csv of the run")
         vector = np.asarray(rows["feature"][0].as_py(), np.float32)
         if not vector.any():

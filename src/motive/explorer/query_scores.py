@@ -23,11 +23,14 @@ class QueryScores:
     """The scores of a run's ranked clips with each of its queries.
 
     clip_ids: the clips, in the order in which scores are given.
+    query_ids: of the property of this name, when they are known.
 
     Raises UserError when there are no scores, or of another objective.
     """
 
-    def __init__(self, run: "Run", clip_ids: pa.Array) -> None:
+    def __init__(self, run: "Run", clip_ids: pa.Array, query_ids: list[str] | None = None) -> None:
+        if query_ids is not None:
+            self.query_ids = query_ids
         self._run, self._ids, self._file = run, clip_ids, open_scores(run)
         self._kept: OrderedDict[str, np.ndarray] = OrderedDict()
         self._lock = threading.Lock()

@@ -4,12 +4,8 @@ import secrets
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from motive.errors import UserError
-
-if TYPE_CHECKING:
-    from motive.explorer.session import Session
 
 PORT = 8765
 
@@ -25,20 +21,25 @@ def serve_explorer(path: Path, *, host: str, port: int | None, browser: bool) ->
     Raises UserError when the run cannot be explored, the port is taken, or a package is missing.
     """
     listening = _listen(host, port)
+    from motive.explorer.table_file import open_table
+    from motive.pipeline import Run
+
+    run = Run.open(path)
     with ThreadPoolExecutor(1) as beside:
-        # Arrow reads the table while Python imports the server.
-        opening = beside.submit(_open, path)
+        # Arrow and Lance read the tables while Python imports the server.
+        opening = beside.submit(open_table, run)
         try:
             import uvicorn
 
             from motive.explorer.app import make_app
             from motive.explorer.security import is_loopback
+            from motive.explorer.session import Session
         except ImportError as error:
             raise UserError(
                 f"the explorer needs the package {error.name}: "
                 "pip install 'motive-attribution[explore]'"
             ) from None
-        session = opening.result()
+        session = Session(run, opening.result())
     token = None if is_loopback(host) else secrets.token_urlsafe(24)
     app = make_app(session, host, token)
     # Listening on every address is no address to go to.
@@ -61,13 +62,6 @@ def serve_explorer(path: Path, *, host: str, port: int | None, browser: bool) ->
         uvicorn.Server(config).run(sockets=[listening])
     finally:
         session.close()
-
-
-def _open(path: Path) -> "Session":
-    from motive.explorer.session import Session
-    from motive.pipeline import Run
-
-    return Session(Run.open(path))
 
 
 def _listen(host: str, port: int | None) -> socket.socket:

@@ -9,7 +9,6 @@ import numpy as np
 
 from motive.errors import UserError
 from motive.explorer.choice import Choice, Diversity
-from motive.explorer.clip_files import ClipFiles, metadata_of
 from motive.explorer.corpus_map import Maps
 from motive.explorer.curation import Curation
 from motive.explorer.exporting import Exports
@@ -18,7 +17,7 @@ from motive.explorer.media import Media
 from motive.explorer.neighbours import Neighbours
 from motive.explorer.query_scores import QueryScores
 from motive.explorer.table import SCORE_PREFIX
-from motive.explorer.table_file import FOLDER, keep_table, open_table
+from motive.explorer.table_file import FOLDER, Opened, keep_table, open_table
 from motive.explorer.views import Views
 from motive.results import held_back
 from motive.runs.members import Member
@@ -27,19 +26,25 @@ if TYPE_CHECKING:
     from motive.pipeline import Run
 
 
+_PATIENCE = 5.0  # seconds
+
+
 class Session:
     """Everything that the page asks of a run.
+
+    opened: what `open_table` gave of the run; None opens it.
 
     Raises UserError when the run has no selection or no scores of its objective, or when its curation
     cannot be opened.
     """
 
-    def __init__(self, run: "Run") -> None:
+    def __init__(self, run: "Run", opened: Opened | None = None) -> None:
         self.run = run
-        self.table, self.was_kept = open_table(run, lambda query_id: self.scores.of(query_id))
+        opened = opened or open_table(run)
+        self.table, self.files, self.was_kept = opened.table, opened.files, opened.was_kept
         folder = run.path / FOLDER
-        self.scores = QueryScores(run, self.table.clip_ids)
-        self.files = ClipFiles(run)
+        self.scores = QueryScores(run, self.table.clip_ids, opened.query_ids)
+        self.table.score_of = self.scores.of
         self.media = Media(run, folder / "media")
         self.neighbours = Neighbours(run, self.table.clip_ids)
         self.maps = Maps(run, self.table.clip_ids, folder)
@@ -59,28 +64,34 @@ class Session:
         )  # a heat map takes the model's memory twice: one at a time
         self._sources: dict[str, np.ndarray] = {}
         self._source_names: dict[str, list[str]] = {}
+        self.shown = threading.Event()  # set with the first page of rows
+        self._closing, self._warming = False, threading.Thread()
 
     def warm_up(self) -> threading.Thread:
-        """Sort every column and read what the first requests would wait for, in the background."""
+        """Sort every column and read what later requests would wait for, in the background.
+
+        It begins when the first rows were asked for, so as not to hold them up, or after a while.
+        """
 
         def work() -> None:
-            if not self.was_kept:
-                keep_table(self.run, self.table)
-                same, kept = open_table(self.run, self.scores.of)
-                if kept:
-                    self.table.move_to(same)
+            self.shown.wait(_PATIENCE)
+            if not self.was_kept and not self._closing:
+                keep_table(self.run, self.table, self.files)
+                if (same := open_table(self.run)).was_kept:
+                    self.table.move_to(same.table)
             for query_id in self.scores.query_ids[:1]:
-                self.scores.of(query_id)
+                if not self._closing:
+                    self.scores.of(query_id)
 
-        thread = threading.Thread(target=work, name="motive-warm-up", daemon=True)
-        thread.start()
-        return thread
+        self._warming = threading.Thread(target=work, name="motive-warm-up", daemon=True)
+        self._warming.start()
+        return self._warming
 
     @cached_property
     def queries(self) -> dict[str, Member]:
         """The queries that have scores, by id, in dataset order."""
         scored = set(self.scores.query_ids)
-        return {i: member for i, member in self.files.queries().items() if i in scored}
+        return {i: member for i, member in self.files.queries.items() if i in scored}
 
     @cached_property
     def eligible(self) -> np.ndarray:
@@ -124,8 +135,7 @@ class Session:
     @cached_property
     def source_columns(self) -> list[str]:
         """What clips can be grouped by as sources: the folder, and columns of the dataset's metadata."""
-        first = self.files.find(self.table.clip_ids[0].as_py()) if len(self.table) else None
-        return ["folder", *(metadata_of(first) if first else {})]
+        return ["folder", *self.files.columns]
 
     def number_of(self, column: str) -> np.ndarray:
         """A column of numbers, also a group's mean score (`group:NAME`).
@@ -185,6 +195,12 @@ class Session:
         return len(groups) - len(np.unique(groups))
 
     def close(self) -> None:
+        """Let go of the run, after what is being written for the next opening."""
+        self._closing = True
+        self.shown.set()
+        if self._warming.is_alive():
+            # An interpreter that ends under a thread of Arrow's or Lance's may well crash.
+            self._warming.join()
         self.curation.close()
 
 

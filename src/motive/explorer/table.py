@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from motive.errors import UserError
+from motive.explorer.matching import places_of
 from motive.explorer.ordering import number_order, text_order
 from motive.explorer.stored import equals, read_columns, whole
 from motive.motion.track import STATISTICS
@@ -69,7 +70,8 @@ class ClipTable:
     numbers: by column name, `(N,)` float32 or int32; NaN where a clip has no such number.
     texts: by column name, `(N,)`.
     selected: the computed selection, `(N,)` bool.
-    score_of: gives the scores with a query of that id, `(N,)` float32 in this table's order.
+    score_of: gives the scores with a query of that id, `(N,)` float32 in this table's order; raises
+        KeyError for an id that is none.
     """
 
     def __init__(
@@ -78,10 +80,10 @@ class ClipTable:
         numbers: dict[str, np.ndarray],
         texts: dict[str, pa.Array],
         selected: np.ndarray,
-        score_of: Callable[[str], np.ndarray],
     ) -> None:
         self.clip_ids, self.numbers, self.texts = clip_ids, numbers, texts
-        self.selected, self._score_of = selected, score_of
+        self.selected = selected
+        self.score_of: Callable[[str], np.ndarray] = _no_scores
         self._orders: dict[tuple[str, bool], np.ndarray] = {}
         self._lowered: dict[str, pa.Array] = {}
         self._known: dict[str, int] = {}
@@ -111,7 +113,7 @@ class ClipTable:
         Raises KeyError for a name that is none, also of a query.
         """
         if name.startswith(SCORE_PREFIX):
-            return self._score_of(name.removeprefix(SCORE_PREFIX))
+            return self.score_of(name.removeprefix(SCORE_PREFIX))
         return self.numbers[name]
 
     def order(self, name: str, *, descending: bool = False) -> np.ndarray:
@@ -237,20 +239,22 @@ class ClipTable:
         self._known[clip_id] = position
 
 
-def read_table(run: "Run", score_of: Callable[[str], np.ndarray]) -> ClipTable:
-    """The table of a run with a selection.
+def read_table(run: "Run") -> ClipTable:
+    """The table of a run with a selection, without scores by query.
 
     Raises UserError when there is none yet, or it cannot be read.
     """
     path = run.path / "selection.csv"
     if not path.is_file():
         raise UserError(f"{run.path} has no selection yet: run motive select {run.path}")
-    found = _read_selection(path)
-    clip_ids = whole(found["clip_id"])
-    numbers = {name: whole(found[name]).to_numpy() for name in ("rank", "mean_score", "votes")}
-    numbers |= _motion(run, clip_ids)
+    with ThreadPoolExecutor(1, thread_name_prefix="motive-motion") as beside:
+        motion = beside.submit(_read_motion, run)
+        found = _read_selection(path)
+        clip_ids = whole(found["clip_id"])
+        numbers = {name: whole(found[name]).to_numpy() for name in ("rank", "mean_score", "votes")}
+        numbers |= _in_order_of(clip_ids, motion.result())
     texts = {name: whole(found[name]) for name in ("file_name", "caption", "best_query")}
-    return ClipTable(clip_ids, numbers, texts, _as_bools(whole(found["selected"])), score_of)
+    return ClipTable(clip_ids, numbers, texts, _as_bools(whole(found["selected"])))
 
 
 def _read_selection(path: Any) -> pa.Table:
@@ -280,22 +284,28 @@ def _read_selection(path: Any) -> pa.Table:
         ) from None
 
 
-def _motion(run: "Run", clip_ids: pa.Array) -> dict[str, np.ndarray]:
-    """The motion statistics in the clips' order, NaN for a clip that has none."""
+def _read_motion(run: "Run") -> pa.Table | None:
+    """Clip ids and motion statistics as they were written; None if no motion was followed."""
     stage = run.plan.track_stage
     table = run.store.results(stage)
-    missing = {name: np.full(len(clip_ids), np.nan, np.float32) for name in STATISTICS}
     if not table.exists():
-        return missing
-    mine = equals("made_by", stage.fingerprint())
-    found = read_columns(table, ["key", *STATISTICS], mine)
-    place = pc.index_in(clip_ids, value_set=whole(found["key"]))
-    have = _as_bools(pc.is_valid(place))
-    at = place.fill_null(0).to_numpy(zero_copy_only=False)
-    for name, values in missing.items():
-        if len(found):
-            values[have] = found[name].to_numpy()[at[have]]
-    return missing
+        return None
+    return read_columns(table, ["key", *STATISTICS], equals("made_by", stage.fingerprint()))
+
+
+def _in_order_of(clip_ids: pa.Array, motion: pa.Table | None) -> dict[str, np.ndarray]:
+    """The motion statistics of these clips, NaN for a clip that has none."""
+    ordered = {name: np.full(len(clip_ids), np.nan, np.float32) for name in STATISTICS}
+    if motion:
+        place = places_of(clip_ids, whole(motion["key"]))
+        have = place >= 0
+        for name, values in ordered.items():
+            values[have] = motion[name].to_numpy()[place[have]]
+    return ordered
+
+
+def _no_scores(query_id: str) -> np.ndarray:
+    raise KeyError(query_id)
 
 
 def _as_bools(column: pa.Array) -> np.ndarray:
