@@ -85,6 +85,20 @@ class QueryCard:
 
 
 @dataclass(frozen=True)
+class Totals:
+    """Of all clips of a run that has more than its report holds.
+
+    voted: clips with the vote of each query. correlation: Spearman's ρ of mean influence and motion
+    magnitude; None where it is not defined.
+    """
+
+    clips: int
+    selected: int
+    voted: list[int]
+    correlation: float | None
+
+
+@dataclass(frozen=True)
 class ReportData:
     """All that a report shows.
 
@@ -92,7 +106,7 @@ class ReportData:
     `clips`, `seconds` and `peak_memory_mb` (other keys become columns too; None shows as a dash).
     failures: (file_name, stage, reason). check: a method comparison, rows with the keys `method`,
     `precision`, `low` and `high`, the run's own method first; check_note says what precision means
-    there and on what it was measured.
+    there and on what it was measured. whole: of a run whose clips are not all in `clips`.
     """
 
     title: str
@@ -105,6 +119,7 @@ class ReportData:
     failures: list[tuple[str, str, str]]
     check: list[dict[str, object]] | None = None
     check_note: str = ""
+    whole: Totals | None = None
 
     @cached_property
     def clip_index(self) -> dict[str, int]:
@@ -148,11 +163,9 @@ def render_report(data: ReportData) -> str:
         names=names,
         clip_previews=clip_previews,
         query_previews=query_previews,
-        voted=[int((np.asarray(q.scores) > q.threshold).sum()) for q in data.queries],
+        whole=data.whole or _totals(data),
         boxes=[_box(query.preview) for query in data.queries],
         verdicts=_verdicts(data, names, order),
-        selected=sum(clip.selected for clip in data.clips),
-        correlation=_rank_correlation(data.clips),
         stage_columns=list(dict.fromkeys(key for row in data.stages for key in row)),
         slowest=max((_as_float(row.get("seconds")) or 0.0 for row in data.stages), default=0.0),
         check_rows=_check_rows(data.check or []),
@@ -324,12 +337,23 @@ def _check_rows(rows: list[dict[str, object]]) -> list[dict[str, object]]:
     ]
 
 
-def _rank_correlation(clips: list[ClipCard]) -> float | None:
+def _totals(data: ReportData) -> Totals:
+    """Of a report that holds every clip."""
+    scores_n = np.array([clip.mean_score for clip in data.clips])
+    magnitudes_n = np.array([clip.magnitude for clip in data.clips])
+    return Totals(
+        clips=len(data.clips),
+        selected=sum(clip.selected for clip in data.clips),
+        voted=[int((np.asarray(q.scores) > q.threshold).sum()) for q in data.queries],
+        correlation=rank_correlation(scores_n, magnitudes_n),
+    )
+
+
+def rank_correlation(scores_n: np.ndarray, magnitudes_n: np.ndarray) -> float | None:
     """Spearman's ρ of mean influence and motion magnitude; None where it is not defined."""
-    if len(clips) < 3:
+    if len(scores_n) < 3:
         return None
-    influence_n = _ranks(np.array([clip.mean_score for clip in clips]))
-    motion_n = _ranks(np.array([clip.magnitude for clip in clips]))
+    influence_n, motion_n = _ranks(scores_n), _ranks(magnitudes_n)
     if influence_n.std() == 0 or motion_n.std() == 0:
         return None
     return float(np.corrcoef(influence_n, motion_n)[0, 1])

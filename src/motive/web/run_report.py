@@ -1,59 +1,75 @@
 """From a run to the data of its report."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 
 from motive.clips.decoding import DecodedClip
 from motive.clips.ingest import decode_unchanged
 from motive.errors import ClipError
-from motive.motion.masks import is_static, motion_mask
+from motive.motion.masks import motion_mask
 from motive.motion.track import maps_of
-from motive.results import held_back, ranking_of
+from motive.results import held_back, open_scores, rank_scores
 from motive.runs.members import Member
 from motive.runs.provenance import now, write_atomically
-from motive.runs.tables import Row
 from motive.web.preview import encode_preview
-from motive.web.report import ClipCard, Preview, QueryCard, ReportData, render_report
+from motive.web.report import (
+    ClipCard,
+    Preview,
+    QueryCard,
+    ReportData,
+    Totals,
+    rank_correlation,
+    render_report,
+)
 
 if TYPE_CHECKING:
     from motive.pipeline import Run
 
-FEW_QUERIES = 20  # up to here each query shows more clips
+FEW_QUERIES, SHOWN = 20, (5, 3)  # up to here each query shows five clips at either end, else three
+HELD = 10_000  # clips that one page holds: a browser still opens it, and it can be sent by mail
+_STATIC = "static: no motion, so its gradient and its scores are zero"
 _PREVIEW_SIDE = 160  # pixels; what a card shows
 _STILL_FPS = 1.0  # a clip of one frame plays as one second
 
 
 def write_report(
     run: "Run", *, check: list[dict[str, object]] | None = None, check_note: str = ""
-) -> Path:
-    """Write `report.html` of a run that has a selection, and return its path.
+) -> None:
+    """Write `report.html` of a run that has a selection.
 
     check, check_note: a comparison of methods, where the truth is known (`ReportData.check`).
     """
-    path = run.path / "report.html"
-    write_atomically(path, render_report(_report_data(run, check, check_note)))
-    return path
+    write_atomically(
+        run.folder / "report.html", render_report(_report_data(run, check, check_note))
+    )
 
 
 def _report_data(run: "Run", check: list[dict[str, object]] | None, check_note: str) -> ReportData:
-    ranking, scores, query_ids, clip_ids = ranking_of(run)
+    found = open_scores(run)
+    ranking, query_ids, clip_ids = rank_scores(run, found), found.query_ids, found.clip_ids
     held = held_back(run)
-    motion, log, failures = run.motion(), run.store.log.read(), run.failures()
+    log, failures = run.store.log.read(), run.failures()
     clips, queries = run.usable("clip"), run.usable("query")
-    shown = min(5 if len(query_ids) <= FEW_QUERIES else 3, len(clip_ids))
+    shown = min(SHOWN[len(query_ids) > FEW_QUERIES], len(clip_ids))
     extremes = {}
-    for q, query_id in enumerate(query_ids):
-        by_score = np.lexsort((clip_ids, -scores[q]))
+    for query_id, scores_n in zip(query_ids, found.rows(), strict=True):
+        by_score = np.argsort(-scores_n, kind="stable")  # the ids ascend
         top, bottom = by_score[:shown], by_score[::-1][:shown]
         extremes[query_id] = tuple(
-            [(clip_ids[i], float(scores[q, i])) for i in part] for part in (top, bottom)
+            [(clip_ids[i], float(scores_n[i])) for i in part] for part in (top, bottom)
         )
     wanted = {c for pair in extremes.values() for part in pair for c, _ in part}
     wanted |= {clip_ids[i] for i in (*ranking.order[:shown], ranking.order[-1])}
-    previews = _Previews(run, motion)
+    part = _part(ranking.order, np.array([clip_id in wanted for clip_id in clip_ids]))
+    scores = np.stack([scores_n[part] for scores_n in found.rows()])
+    previews = _Previews(run, [*wanted, *query_ids])
+    speeds = _speeds(run)
+    static = _static(run)
     rank_of = np.empty(len(clip_ids), int)
     rank_of[ranking.order] = np.arange(1, len(clip_ids) + 1)
     cards = [
@@ -67,19 +83,32 @@ def _report_data(run: "Run", check: list[dict[str, object]] | None, check_note: 
             mean_score=float(ranking.mean_score[i]),
             best_query=None if ranking.best_query[i] < 0 else query_ids[ranking.best_query[i]],
             selected=bool(ranking.selected[i]),
-            magnitude=float(motion[clip_id]["mean_speed"]),
+            magnitude=speeds[clip_id],
             frames=clips[clip_id].frames,
             preview=previews.of(clips[clip_id]) if clip_id in wanted else None,
-            note=_note(run, motion[clip_id]),
+            note=_STATIC if clip_id in static else "",
         )
-        for i, clip_id in enumerate(clip_ids)
+        for i, clip_id in ((i, clip_ids[i]) for i in part.tolist())
     ]
+    whole = None
+    if len(part) < len(clip_ids):
+        whole = Totals(
+            clips=len(clip_ids),
+            selected=int(ranking.selected.sum()),
+            voted=[
+                int((scores_n > t).sum())
+                for scores_n, t in zip(found.rows(), ranking.thresholds, strict=True)
+            ],
+            correlation=rank_correlation(
+                ranking.mean_score, np.array([speeds[clip_id] for clip_id in clip_ids])
+            ),
+        )
     query_cards = [
         QueryCard(
             query_id=query_id,
             file_name=queries[query_id].file_name,
             caption=queries[query_id].caption,
-            magnitude=float(motion[query_id]["mean_speed"]),
+            magnitude=speeds[query_id],
             preview=previews.of(queries[query_id]),
             scores=scores[q],
             threshold=float(ranking.thresholds[q]),
@@ -92,7 +121,7 @@ def _report_data(run: "Run", check: list[dict[str, object]] | None, check_note: 
     ]
     objective = json.loads(run.objective.to_json()) | {"sampler": run.sampler.in_words()}
     return ReportData(
-        title=f"{run.path.resolve().name}: the clips that teach this motion",
+        title=f"{run.folder.resolve().name}: the clips that teach this motion",
         created=now(),
         summary={
             "clips": str(sum(m.role == "clip" for m in run.members)),
@@ -101,6 +130,7 @@ def _report_data(run: "Run", check: list[dict[str, object]] | None, check_note: 
             **({"held back for their motion": str(len(held))} if held else {}),
             "model": run.config.model,
             "tracker": run.config.motion.tracker,
+            "estimator": run.plan.estimator.name,
             "seconds": f"{sum(entry['seconds'] for entry in log.values()):.0f}",
         },
         objective={"id": run.objective.id, **{k: str(v) for k, v in objective.items()}},
@@ -119,7 +149,32 @@ def _report_data(run: "Run", check: list[dict[str, object]] | None, check_note: 
         failures=failures,
         check=check,
         check_note=check_note,
+        whole=whole,
     )
+
+
+def _part(order_n: np.ndarray, wanted_n: np.ndarray) -> np.ndarray:
+    """Which clips the report holds, ascending: all; or of many the best, every so manieth, and the wanted."""
+    if len(order_n) <= HELD:
+        return np.arange(len(order_n))
+    best, rest = order_n[: HELD // 2], order_n[HELD // 2 :]
+    every = rest[np.linspace(0, len(rest) - 1, HELD - len(best)).astype(int)]
+    return np.unique(np.concatenate([best, every, np.flatnonzero(wanted_n)]))
+
+
+def _speeds(run: "Run") -> dict[str, float]:
+    """The mean speed of every tracked clip and query, by id."""
+    stage = run.plan.track_stage
+    found = run.store.results(stage).columns(stage.fingerprint(), ["key", "mean_speed"])
+    return dict(zip(*(found[name].to_pylist() for name in ("key", "mean_speed")), strict=True))
+
+
+def _static(run: "Run") -> set[str]:
+    """The ids of the clips that show no motion, where that makes the gradient zero."""
+    objective = run.objective
+    table = run.store.table(objective.feature_table, pa.schema([]))
+    found = table.columns(objective.id, ["key", "static"])
+    return {key.partition(":")[0] for key in found["key"].filter(found["static"]).to_pylist()}
 
 
 def motion_label(member: Member) -> str:
@@ -128,18 +183,13 @@ def motion_label(member: Member) -> str:
     return str(extra.get("motion") or extra.get("motion_label") or "")
 
 
-def _note(run: "Run", row: Row) -> str:
-    motion = run.config.motion
-    if is_static(maps_of(row), motion.mask, motion.static_below):
-        return "static: no motion, so its gradient and its scores are zero"
-    return ""
-
-
 class _Previews:
     """Encodes the clips that cards show; a file that is gone or changed has no preview."""
 
-    def __init__(self, run: "Run", motion: dict[str, Row]) -> None:
-        self.run, self.motion = run, motion
+    def __init__(self, run: "Run", clip_ids: Sequence[str]) -> None:
+        stage = run.plan.track_stage
+        self.run = run
+        self.motion = run.store.results(stage).lookup(clip_ids, stage.fingerprint())
         self.made: dict[str, Preview | None] = {}
 
     def of(self, member: Member) -> Preview | None:
