@@ -48,6 +48,25 @@ def found(large: Path) -> Diagnosis:
     return diagnosis(large, compute__device="cpu")
 
 
+def test_an_estimator_of_many_draws_says_its_price(large: Path, found: Diagnosis) -> None:
+    effect = diagnosis(large, compute__device="cpu", gradients__estimator="effect")
+    assert (len(found.timesteps), found.query_passes, found.moments_passes) == (1, 1, 0)
+    assert (len(effect.timesteps), effect.query_passes, effect.moments_passes) == (16, 32, 4)
+    assert effect.flop_per_clip == 16 * found.flop_per_clip
+    # 4 bytes for each parameter, and the largest gradient once more.
+    added = effect.memory.total - found.memory.total
+    assert added == 4 * found.parameters + found.memory.gradient
+    half = diagnosis(
+        large, compute__device="cpu", gradients__estimator="effect", gradients__draws=8
+    )
+    assert (len(half.timesteps), half.query_passes) == (8, 16)
+    console = Console(record=True, width=120)
+    print_diagnosis(effect, console)
+    said = console.export_text()
+    assert "16 passes for a clip, 32 for a query, and 4 more" in said
+    assert "second moments" in said
+
+
 def test_wan_21_1_3b_is_counted_without_weights(found: Diagnosis) -> None:
     assert (found.parameters, found.tensors) == (1_418_996_800, 825)
     assert found.chosen_parameters == found.parameters

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from motive.errors import UserError
-from motive.plan import Plan
+from motive.plan import MOMENT_DRAWS, Plan
 from motive.runs.config import RunConfig
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ class Memory:
 
     weights: by dtype, counted. activations: kept for the backward pass, counted. working: gradients of
     activations while they are computed, modelled as twice the largest activation. gradient: the largest
-    parameter's, counted. projection: state and sums, as allocated.
+    parameter's, counted. projection: state and sums, as allocated. second_moments: those that the
+    estimator scales gradients by, 4 bytes a parameter, and the largest gradient scaled; counted.
     """
 
     weights: dict[str, int]
@@ -37,11 +38,12 @@ class Memory:
     working: int
     gradient: int
     projection: int
+    second_moments: int = 0
 
     @property
     def total(self) -> int:
         parts = (self.activations, self.working, self.gradient, self.projection)
-        return sum(self.weights.values()) + sum(parts)
+        return self.second_moments + sum(self.weights.values()) + sum(parts)
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class Diagnosis:
     missing: sentences on what the model's folder lacks; empty when all is there.
     flop_forward, flop_per_clip: of one forward pass, attention included; and of forward and backward of
         all timesteps, activations computed again where `recomputes`.
+    estimator: by name. query_passes: forward and backward passes of a query, a clip's being as many as
+        there are timesteps. moments_passes: of each of up to 256 clips before, for second moments.
     other_networks: weights of the networks that are loaded before the denoiser, each alone.
     seconds_per_clip: an estimate of the gradient stage; None without a calibration.
     hours: of `clips` clips.
@@ -86,6 +90,9 @@ class Diagnosis:
     seconds_per_clip: float | None
     hours: float | None
     batch_difference: float | None
+    estimator: str = "paper"
+    query_passes: int = 1
+    moments_passes: int = 0
     advice: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
@@ -144,6 +151,7 @@ def examine(config: RunConfig, *, clips: int = 1000, calibrate: bool = True) -> 
         working=2 * cost.largest_bytes,
         gradient=max(p.numel() * p.itemsize for p in chosen.values()),
         projection=int(getattr(projection, "nbytes", 0)),
+        second_moments=_second_moments(chosen) if plan.estimator.preconditioned else 0,
     )
     there = memory_bytes(backbone.device)
     passes = len(timesteps) * (
@@ -193,8 +201,17 @@ def examine(config: RunConfig, *, clips: int = 1000, calibrate: bool = True) -> 
         seconds_per_clip=seconds,
         hours=None if seconds is None else seconds * clips / 3600,
         batch_difference=_batch_difference(plan) if calibrate else None,
+        estimator=plan.estimator.name,
+        query_passes=len(timesteps) * (plan.estimator.queries.draws // plan.estimator.clips.draws),
+        moments_passes=MOMENT_DRAWS if plan.estimator.preconditioned else 0,
         advice=advice,
     )
+
+
+def _second_moments(parameters: dict[str, Any]) -> int:
+    """Bytes of the scale, float32, and of the largest gradient that was multiplied by it."""
+    sizes = [4 * parameter.numel() for parameter in parameters.values()]
+    return sum(sizes) + max(sizes)
 
 
 def _speed(plan: Plan, denoiser: Any, cost: "ForwardCost") -> "Speed | None":

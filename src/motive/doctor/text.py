@@ -58,6 +58,16 @@ def _table(found: Diagnosis) -> Table:
             + ("s" if len(found.timesteps) > 1 else "")
             + (", activations computed twice to save memory" if found.recomputes else ""),
         ),
+        (
+            "estimator",
+            found.estimator,
+            f"{len(found.timesteps)} passes for a clip, {found.query_passes} for a query"
+            + (
+                f", and {found.moments_passes} more for each of up to 256 clips before"
+                if found.moments_passes
+                else ""
+            ),
+        ),
         *(
             (f"weights, {dtype}", gigabytes(size), "counted")
             for dtype, size in memory.weights.items()
@@ -66,6 +76,17 @@ def _table(found: Diagnosis) -> Table:
         ("working memory", gigabytes(memory.working), "modelled: twice the largest activation"),
         ("one gradient", gigabytes(memory.gradient), "the largest parameter's, counted"),
         ("projection", gigabytes(memory.projection), "state and sums, as allocated"),
+        *(
+            [
+                (
+                    "second moments",
+                    gigabytes(memory.second_moments),
+                    "4 bytes for each number that is differentiated",
+                )
+            ]
+            if memory.second_moments
+            else []
+        ),
         ("gradient stage", gigabytes(memory.total), f"of {gigabytes(found.memory_there)} there"),
         *(
             (name, gigabytes(size), "weights, loaded alone in the encode stage, counted")

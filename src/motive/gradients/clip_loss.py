@@ -21,7 +21,8 @@ class ClipInputs:
     """What a clip brings to the loss, on the device.
 
     latents_cfhw: the clip itself. conditions: what the denoiser sees beside it, by name.
-    weights_fhw: the mask W̃, zero where the model's training loss does not count.
+    weights_fhw: the mask W̃ with the objective's floor, zero where the model's training loss does not
+        count.
     frames: F of the loss, or None. static: nothing moves, so there is no gradient.
     """
 
@@ -91,6 +92,8 @@ class ClipLosses:
             static_below=objective.static_below,
         )
         weights = torch.from_numpy(pool_frames(mask, self.backbone.frame_map(row["frames"])))
+        if objective.floor:
+            weights = weights + objective.floor
         if (counted := self.backbone.loss_weights(latents)) is not None:
             weights = weights * counted.cpu()
         return ClipInputs(

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from motive.errors import UserError
 
 _TUPLES = ("timesteps", "told", "weights")
-_LATER = ("trainer", "told", "weights", "train")  # fields that came after the first release
+# Fields that came after the first release.
+_LATER = ("trainer", "told", "weights", "train", "floor", "average", "preconditioner")
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,10 @@ class Objective:
         themselves.
     weights: of the loss at each timestep, and of its unit gradient in the average; none are all 1.
     train: `base` for the denoiser's own weights, `lora` for a LoRA's factors alone.
+    floor: added to the mask: the loss is weighted by W̃ + floor.
+    average: over the timesteps, of the gradients' `units` or of the gradients themselves (`sums`).
+    preconditioner: digest of the second moments that the gradient is scaled by, coordinate by
+        coordinate, before the projection (`gradients.moments_file`); empty for none.
     """
 
     model: str
@@ -62,6 +67,9 @@ class Objective:
     told: tuple[float, ...] = ()
     weights: tuple[float, ...] = ()
     train: str = "base"
+    floor: float = 0.0
+    average: str = "units"
+    preconditioner: str = ""
 
     def to_json(self) -> str:
         content = dataclasses.asdict(self)

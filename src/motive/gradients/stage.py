@@ -1,6 +1,7 @@
 """The stage that makes a clip's gradient feature."""
 
 from collections.abc import Callable, Hashable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,12 +12,13 @@ from motive.backbones.base import Backbone
 from motive.backbones.finetuned import Finetuned, load_network
 from motive.errors import ClipError
 from motive.gradients.clip_loss import ClipDraw, ClipInputs, ClipLosses
+from motive.gradients.moments_file import MomentsFile, scale_of
 from motive.gradients.objective import Objective
 from motive.gradients.parameters import trained_parameters
 from motive.gradients.per_sample import BatchError
 from motive.gradients.streaming import StreamingGradient
 from motive.gradients.together import predict_together
-from motive.runs.stage import Stage
+from motive.runs.stage import Resources, Stage
 from motive.runs.tables import Row
 
 # Latent cells from which activations are recomputed: 17 frames of 480 × 832 have 31,200. Below, the
@@ -55,6 +57,9 @@ def feature_schema(objective: Objective) -> pa.Schema:
 class GradientStage(Stage):
     """Gradients of the motion-weighted loss, projected and normalised (paper, section 3).
 
+    Other objectives (`motive.influence.estimators`) scale them by second moments before the projection,
+    or average them over draws as they are; the feature is a unit vector all the same.
+
     Takes rows of key, clip_id, caption_id, frames, and the stored rows `motion`, `video` and `text`
     of the stages before; gives the unit feature and the norm that it had.
 
@@ -62,6 +67,7 @@ class GradientStage(Stage):
         latents and of the model, 1 takes one after the other. Features do not depend on it: each batch
         size is tried against a clip alone first, and a model or a device on which they would is worked
         through clip by clip, which `notes` then says.
+    moments: where the second moments lie whose digest the objective names.
     """
 
     name = "gradients"
@@ -72,14 +78,25 @@ class GradientStage(Stage):
         objective: Objective,
         batch: int | None = None,
         finetuned: Finetuned | None = None,
+        moments: MomentsFile | None = None,
     ) -> None:
         self.backbone, self.objective, self.batch = backbone, objective, batch
+        self.moments = moments
         self.finetuned = finetuned or Finetuned()
         self.table, self.schema = objective.feature_table, feature_schema(objective)
         self.notes: list[str] = []
 
     def fingerprint(self) -> str:
         return self.objective.id
+
+    @property
+    def resources(self) -> Resources:
+        return self.backbone.resources
+
+    @property
+    def places(self) -> list[Path]:
+        named = (self.finetuned.checkpoint, self.finetuned.lora)
+        return [self.backbone.source.path, *(Path(name) for name in named if name)]
 
     def open(self) -> None:
         objective = self.objective
@@ -88,7 +105,11 @@ class GradientStage(Stage):
         self._denoiser: Any = load_network(self.backbone, self.finetuned)
         parameters = trained_parameters(self._denoiser, objective.parameters, objective.train)
         self._gradient = StreamingGradient(
-            parameters, objective.projection, objective.dim, objective.projection_seed
+            parameters,
+            objective.projection,
+            objective.dim,
+            objective.projection_seed,
+            self._scale(parameters),
         )
         self._largest = max(p.numel() * p.element_size() for p in parameters.values())
         self._losses = ClipLosses(self.backbone, objective)
@@ -97,6 +118,14 @@ class GradientStage(Stage):
         if any(p.dtype != torch.float32 for p in parameters.values()):
             # Rounded so coarsely, sums in another order differ in the third digit.
             self._no_batches("the model is not in float32")
+
+    def _scale(self, parameters: dict[str, torch.nn.Parameter]) -> dict[str, torch.Tensor] | None:
+        """What the objective's preconditioner multiplies gradients by, on the parameters' device."""
+        if not self.objective.preconditioner:
+            return None
+        assert self.moments is not None
+        scale = scale_of(self.moments.load(self.objective.preconditioner))
+        return {name: scale.pop(name).to(p.device) for name, p in parameters.items()}
 
     def close(self) -> None:
         self._gradient.close()
@@ -209,6 +238,8 @@ class GradientStage(Stage):
         return results
 
     def _average(self, gradients: list[np.ndarray]) -> tuple[np.ndarray, float]:
+        if self.objective.average == "sums":
+            return average_of_gradients(gradients)
         return average_of_units(gradients, self.objective.weights or None)
 
     def _result(
@@ -222,6 +253,12 @@ class GradientStage(Stage):
             "loss": loss,
             "static": inputs.static,
         }
+
+
+class QueryGradientStage(GradientStage):
+    """The queries' gradients, where an estimator gives them an objective of their own."""
+
+    name = "query gradients"
 
 
 def save_memory(denoiser: Any, latents_cfhw: torch.Tensor) -> None:
@@ -258,6 +295,16 @@ def average_of_units(
     mean = np.mean(units, axis=0)
     length = float(np.linalg.norm(mean))
     return (mean / length if length > 0 else mean), float(np.mean(norms))
+
+
+def average_of_gradients(gradients: list[np.ndarray]) -> tuple[np.ndarray, float]:
+    """The unit vector along the mean of the gradients, and the mean's norm: their product is the mean.
+
+    Weights of the draws are in the gradients already, as they are in the loss.
+    """
+    mean = np.mean(gradients, axis=0)
+    length = float(np.linalg.norm(mean))
+    return (mean / length if length > 0 else mean), length
 
 
 def _attempt(work: Callable[[Given], Result], given: Given) -> Result | Exception:

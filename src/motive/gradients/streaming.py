@@ -7,7 +7,7 @@ clip (`gradients.per_sample`).
 
 import fnmatch
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -49,14 +49,21 @@ class StreamingGradient:
     """Projected gradients of losses with respect to a module's chosen parameters.
 
     kind, dim, seed: of the projection.
+    scale: what each parameter's gradient is multiplied by, number by number, before it is projected, by
+        name; None leaves gradients as they are.
 
     The hooks that it puts on the parameters do nothing outside `feature`, and go with it or with `close`.
     """
 
     def __init__(
-        self, parameters: dict[str, torch.nn.Parameter], kind: str, dim: int, seed: int
+        self,
+        parameters: dict[str, torch.nn.Parameter],
+        kind: str,
+        dim: int,
+        seed: int,
+        scale: Mapping[str, torch.Tensor] | None = None,
     ) -> None:
-        self.parameters = parameters
+        self.parameters, self._scale = parameters, scale
         shapes = {name: tuple(p.shape) for name, p in parameters.items()}
 
         def make() -> Projection:
@@ -83,7 +90,7 @@ class StreamingGradient:
         if self._arrived is not None and gradient is not None:
             parameter.grad = None
             self._arrived.add(name)
-            self.projection.add(name, gradient)
+            self.projection.add(name, self._scaled(name, gradient))
 
     def feature(self, loss_of: Callable[[], torch.Tensor]) -> np.ndarray:
         """The projected gradient of `loss_of()`, float32, not normalised.
@@ -118,7 +125,7 @@ class StreamingGradient:
 
         def project(name: str, gradients: torch.Tensor) -> None:
             arrived.add(name)
-            projections.add(name, gradients)
+            projections.add(name, self._scaled(name, gradients))
 
         projections.begin(size)
         with per_sample_gradients(self.parameters, size, project) as backward:
@@ -131,6 +138,10 @@ class StreamingGradient:
             zeros = torch.zeros_like(self.parameters[name])
             project(name, zeros.expand(size, *zeros.shape))
         return projections.finish()
+
+    def _scaled(self, name: str, gradient: torch.Tensor) -> torch.Tensor:
+        """A gradient, or several along axis 0, as it is projected."""
+        return gradient if self._scale is None else gradient * self._scale[name]
 
     @contextmanager
     def _streaming(self) -> Iterator[set[str]]:

@@ -80,6 +80,11 @@ class Estimator:
         """Forward and backward passes for each clip, and for each query."""
         return self.clips.draws, self.queries.draws
 
+    @property
+    def bounded(self) -> bool:
+        """Whether scores lie in -1..1; others have the scale of the gradients."""
+        return self.geometry in (cosine, centred_cosine)
+
     def scores(self, queries_qd: np.ndarray, clips_nd: np.ndarray) -> np.ndarray:
         """Influence `(Q, N)` float64 from the averaged features of both sides (`averaged`)."""
         return self.geometry(queries_qd.astype(np.float64), clips_nd.astype(np.float64))

@@ -4,15 +4,15 @@ The ids are dictionary-encoded: a row costs 4 bytes of score and about as many b
 need. Other programs read plain strings and float32.
 """
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from motive.runs.remote import RemotePath, RunPath, whole_file
 
 _ROWS = 1 << 22  # of a row group; those of several queries share one dictionary of clip ids
 _CLIPS = 1 << 20  # of one query in a row group
@@ -21,27 +21,31 @@ _ID = pa.dictionary(pa.int32(), pa.string())
 
 
 def write_score_file(
-    path: Path,
+    path: RunPath,
     scores_qn: Iterable[np.ndarray],
     query_ids: Sequence[str],
     clip_ids: Sequence[str],
     objective: str,
+    query_objective: str = "",
+    estimator: str = "",
 ) -> int:
     """Write the whole file or nothing. Returns the number of scores.
 
     scores_qn: `(N,)` float32 for each query, read as they are needed: some 100 MB are held at most,
         whatever Q.
     clip_ids: in ascending order.
-    objective: JSON of what the scores were made with, kept in the file's metadata.
+    objective: JSON of what the clips' features were made with, kept in the file's metadata.
+    query_objective: JSON of what the queries' were made with; empty for the same.
+    estimator: by name, what made scores of them (`motive.influence.estimators`); empty for the paper's.
     """
     columns = [("clip_id", _ID), ("query_id", _ID), ("score", pa.float32())]
     schema = pa.schema(columns)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     # Rows go by query: only whole queries can share a row group.
     together = max(1, _ROWS // len(clip_ids)) if len(clip_ids) <= _CLIPS else 1
     rows, ids = iter(scores_qn), pa.array(clip_ids, pa.string())
-    try:
-        with pq.ParquetWriter(
+    with (
+        whole_file(path) as part,
+        pq.ParquetWriter(
             part,
             schema,
             store_schema=False,  # else readers would be given dictionaries
@@ -49,19 +53,19 @@ def write_score_file(
             use_dictionary=["clip_id", "query_id"],
             dictionary_pagesize_limit=1 << 30,
             write_statistics=["query_id"],  # comparing clip ids would take most of the time
-        ) as writer:
-            for first in range(0, len(query_ids), together):
-                queries = query_ids[first : first + together]
-                block = list(islice(rows, len(queries)))
-                for start in range(0, len(clip_ids), _CLIPS):
-                    scores = np.stack([row[start : start + _CLIPS] for row in block])
-                    some = ids.slice(start, scores.shape[1])
-                    table = pa.table([*_ids(queries, some), pa.array(scores.ravel())], schema)
-                    writer.write_table(table, row_group_size=len(table))
-            writer.add_key_value_metadata({"objective": objective})
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+        ) as writer,
+    ):
+        for first in range(0, len(query_ids), together):
+            queries = query_ids[first : first + together]
+            block = list(islice(rows, len(queries)))
+            for start in range(0, len(clip_ids), _CLIPS):
+                scores = np.stack([row[start : start + _CLIPS] for row in block])
+                some = ids.slice(start, scores.shape[1])
+                table = pa.table([*_ids(queries, some), pa.array(scores.ravel())], schema)
+                writer.write_table(table, row_group_size=len(table))
+        about = {"query_objective": query_objective, "estimator": estimator}
+        said = {name: value for name, value in about.items() if value}
+        writer.add_key_value_metadata({"objective": objective, **said})
     return len(query_ids) * len(clip_ids)
 
 
@@ -77,13 +81,27 @@ def _ids(queries: Sequence[str], clips: pa.Array) -> tuple[pa.Array, pa.Array]:
 class ScoreFile:
     """A `scores.parquet`, of this or an older version."""
 
-    def __init__(self, path: Path) -> None:
-        self._file = pq.ParquetFile(path, read_dictionary=["query_id"])
+    def __init__(self, path: RunPath) -> None:
+        file = path.open_parts() if isinstance(path, RemotePath) else path
+        self._file = pq.ParquetFile(file, read_dictionary=["query_id"])
 
     @property
     def objective(self) -> str:
-        """JSON of the objective that the scores were made with."""
-        return self._file.metadata.metadata[b"objective"].decode()
+        """JSON of the objective that the clips' features were made with."""
+        return self._about("objective")
+
+    @property
+    def query_objective(self) -> str:
+        """JSON of the objective that the queries' features were made with."""
+        return self._about("query_objective") or self.objective
+
+    @property
+    def estimator(self) -> str:
+        """What made scores of the features, by name."""
+        return self._about("estimator") or "paper"
+
+    def _about(self, name: str) -> str:
+        return str(self._file.metadata.metadata.get(name.encode(), b"").decode())
 
     @cached_property
     def query_ids(self) -> list[str]:

@@ -26,8 +26,8 @@ TILE = 4096  # clips whose scores are made together: 8 MB of features of 512 num
 def influence(queries_qd: np.ndarray, clips_nd: np.ndarray) -> np.ndarray:
     """Cosine scores `(Q, N)` float32 of unit features; a zero feature scores 0 with everything.
 
-    Features are float32 or float16. Summed in float64, from the first coordinate to the last, and
-    rounded once.
+    Features are float32 or float16. A score is right to 1e-7 and has the same bits wherever and with
+    whatever other clips it is made (`motive.influence.kernel`).
     """
     return _Scorer(queries_qd)([clips_nd])
 

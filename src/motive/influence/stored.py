@@ -1,15 +1,18 @@
 """Features read from a run's table, a few thousand at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from motive.errors import UserError
 from motive.runs.tables import Table
 
-_BATCH = 1024
+_BATCH = (
+    4096  # 8 MB of features of 512 numbers: fewer cost more to ask for, more are slow to allocate
+)
 _READ_AHEAD = 16 << 20  # bytes; Lance's own choice of 2 GB would hold a whole table in memory
 
 
@@ -37,16 +40,60 @@ def stored_features(table: Table, made_by: str, dim: int) -> Iterator[tuple[pa.A
             key = pa.concat_arrays([key, key.slice(0, 0)])
             yield key, _matrix(batch.column("feature"), dim, table)
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"the table {table.path} cannot be read ({error}): "
-            "remove that folder and run again to make it anew"
-        ) from None
+        raise _unreadable(table, error) from None
+
+
+def stored_lengths(table: Table, made_by: str) -> tuple[pa.Array, np.ndarray]:
+    """Keys, and the lengths that their features had before they were made unit vectors, float64.
+
+    Raises UserError when the table cannot be read.
+    """
+    try:
+        found = _open(table).to_table(columns=["key", "norm", "made_by"])
+    except (OSError, ValueError) as error:
+        raise _unreadable(table, error) from None
+    found = found.filter(pc.equal(found["made_by"], made_by))
+    return found["key"].combine_chunks(), found["norm"].to_numpy()
+
+
+def features_of(
+    table: Table, made_by: str, keys: Sequence[str], dim: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Features `(n, dim)` and lengths `(n,)` of these keys, in their order, some at a time.
+
+    Raises UserError when the table cannot be read, a feature has another length, or a key has none.
+    """
+    try:
+        dataset = _open(table)
+        there = dataset.to_table(columns=["key", "made_by"])
+        mine = np.flatnonzero(pc.equal(there["made_by"], made_by).to_numpy())[::-1]
+        last_first = there["key"].take(pa.array(mine))
+        found = pc.index_in(pa.array(keys, pa.string()), value_set=last_first)
+        if found.null_count:
+            raise ValueError("a clip's feature is gone")
+        rows = mine[found.to_numpy()]
+        for start in range(0, len(rows), _BATCH):
+            some = rows[start : start + _BATCH]
+            taken = dataset.take(some.tolist(), columns=["key", "feature", "norm"])
+            if taken["key"].to_pylist() != list(keys[start : start + _BATCH]):
+                raise ValueError("its rows are not where they were")
+            features = taken["feature"].combine_chunks()
+            yield _matrix(features, dim, table), taken["norm"].to_numpy()
+    except (OSError, ValueError) as error:
+        raise _unreadable(table, error) from None
+
+
+def _unreadable(table: Table, error: Exception) -> UserError:
+    return UserError(
+        f"the table {table.path} cannot be read ({error}): "
+        "remove that folder and run again to make it anew"
+    )
 
 
 def _open(table: Table) -> Any:
     import lance
 
-    return lance.dataset(str(table.path))
+    return lance.dataset(str(table.path), storage_options=table.storage_options)
 
 
 def _matrix(column: pa.Array, dim: int, table: Table) -> np.ndarray:
