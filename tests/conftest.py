@@ -2,9 +2,13 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from ray_server import ray_cluster
+from s3_server import S3Server
 
 # Before torch is imported, and for every process that a test starts: models this small compute on one
 # thread in less time than two spend waiting for each other.
@@ -92,3 +96,18 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("zoo") / "corpus"
     render_corpus(folder, 14, seed=3)
     return folder
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    """An S3-compatible server on this machine, without buckets."""
+    server = S3Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def ray_address() -> Iterator[str]:
+    """A Ray cluster of this machine: two CPUs."""
+    with ray_cluster() as address:
+        yield address

@@ -10,6 +10,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from motive.commands import (
+    check,
     compare,
     curate,
     diagnose,
@@ -25,6 +26,7 @@ from motive.commands import (
     zoo,
 )
 from motive.errors import UserError
+from motive.printable import printable
 
 app = typer.Typer(
     name="motive",
@@ -64,6 +66,7 @@ for _stage in results.STAGES:
     app.command(_stage)(results.stage_command(_stage))
 app.command()(results.export)
 app.command()(results.info)
+app.command()(check.check)
 app.command()(explore.explore)
 app.command()(explain.explain)
 app.command()(diagnose.diagnose)
@@ -120,7 +123,7 @@ def _outcome(command: Callable[[], object]) -> int:
 
 
 def _complain(sentence: str, code: int) -> int:
-    print(f"motive: {sentence}", file=sys.stderr)
+    print(f"motive: {printable(sentence)}", file=sys.stderr)
     return code
 
 

@@ -9,7 +9,6 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +18,7 @@ from motive.motion.track import STATISTICS
 from motive.results import open_scores
 from motive.runs.members import Member
 from motive.runs.provenance import write_atomically
+from motive.runs.remote import RunPath
 from motive.subsets import Subset
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ _GAUSSIAN = (
 class Suspect:
     """One clip, by how much it teaches what the queries show.
 
-    score: mean influence on the queries of the diagnosis, -1..1.
+    score: mean influence on the queries of the diagnosis, -1..1 where the estimator's scores are cosines.
     percentile: share of the clips that score lower, 0..100.
     robust_z: the score's distance from the median of all clips, in deviations as their median absolute
         deviation estimates them; a bad clip stands far out, 0 is ordinary.
@@ -102,7 +102,7 @@ def diagnose(run: "Run", queries: Sequence[str] = ()) -> Diagnosis:
             reason = next((r for n, _, r in run.failures() if n == member.file_name), "")
             raise UserError(
                 f"the query {member.file_name} has no scores"
-                + (f" ({reason}): use another" if reason else f": run motive score {run.path}")
+                + (f" ({reason}): use another" if reason else f": run motive score {run.folder}")
             )
     diagnosed = {at[m.clip_id] for m in chosen}
     others = {
@@ -121,17 +121,18 @@ def diagnose(run: "Run", queries: Sequence[str] = ()) -> Diagnosis:
     )
 
 
-def write_diagnosis(run: "Run", diagnosis: Diagnosis) -> Path:
+def write_diagnosis(run: "Run", diagnosis: Diagnosis) -> RunPath:
     """`diagnosis.csv`, the most suspect clip first, and its path."""
+    form = ".8f" if run.plan.estimator.bounded else ".8g"
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(COLUMNS)
     for s in diagnosis.suspects:
-        wanted = "" if s.wanted_score is None else f"{s.wanted_score:.8f}"
-        numbers = f"{s.score:.8f}", f"{s.percentile:.2f}", f"{s.robust_z:.3f}", wanted
+        wanted = "" if s.wanted_score is None else f"{s.wanted_score:{form}}"
+        numbers = f"{s.score:{form}}", f"{s.percentile:.2f}", f"{s.robust_z:.3f}", wanted
         motion = (f"{s.motion[name]:.6f}" for name in STATISTICS)
         writer.writerow((s.rank, s.clip_id, s.file_name, s.caption, *numbers, *motion))
-    path = run.path / FILE_NAME
+    path = run.folder / FILE_NAME
     write_atomically(path, text.getvalue())
     return path
 
@@ -153,7 +154,7 @@ def _queries(run: "Run", names: Sequence[str]) -> list[Member]:
         if member is None:
             some = next(iter(by_name))
             raise UserError(
-                f"'{name}' is no query of {run.path}: use a file name as its dataset has it, such as "
+                f"'{name}' is no query of {run.folder}: use a file name as its dataset has it, such as "
                 f"{some}, or a clip id"
             )
         if not member.usable:

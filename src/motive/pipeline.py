@@ -20,8 +20,9 @@ import pyarrow as pa
 from motive.clips.sampling import FrameSampler
 from motive.errors import UserError
 from motive.gradients.objective import Objective, require_same
+from motive.influence.estimated import EstimatedScores, estimated_scores
 from motive.influence.features import Features
-from motive.influence.scores import Scores, score_table
+from motive.influence.scores import Scores
 from motive.plan import Plan
 from motive.preflight import require_readable_datasets, require_sound_settings
 from motive.record import NAME as RECORD
@@ -36,10 +37,13 @@ from motive.rows import (
     ready_for_gradients,
 )
 from motive.runs import members as membership
-from motive.runs.config import RunConfig, make_config, refuse_changes
+from motive.runs.config import RunConfig, flatten, make_config, refuse_changes
+from motive.runs.engine import make_engine, require_engine
+from motive.runs.locks import locked
 from motive.runs.members import Member, Role
 from motive.runs.progress import Progress
 from motive.runs.provenance import write_atomically
+from motive.runs.remote import RunPath, cache_folder, on_disk, run_path
 from motive.runs.store import Store
 from motive.runs.tables import Row, Table
 
@@ -49,25 +53,34 @@ OUTPUTS = {"scores.parquet": "score", "selection.csv": "select", "report.html": 
 class Run:
     """A run directory. `Run.create` makes or takes up one, `Run.open` opens one that exists.
 
+    folder: where it lies, on a disk or on an object store (`motive.runs.remote`).
     record: what its run.yaml said of it; None for a run that is not written yet.
     """
 
     def __init__(
         self,
-        path: Path,
+        folder: RunPath,
         config: RunConfig,
         progress: Progress | None = None,
         record: Record | None = None,
     ) -> None:
-        self.path, self.config = path, config
+        self.folder, self.config = folder, config
         self.progress = progress or Progress(quiet=True)
-        self.plan = Plan(path, config, record.dtypes if record else None)
-        self.store = Store(path)
+        self.plan = Plan(folder, config, record.dtypes if record else None)
+        self.store = Store(folder, make_engine(config.compute.engine, config.compute.address))
+
+    @property
+    def path(self) -> Path:
+        """The run directory, for what works on a disk alone.
+
+        Raises UserError when it lies on an object store.
+        """
+        return on_disk(self.folder)
 
     # Making and opening.
 
     @staticmethod
-    def create(out: str | Path, *, progress: Progress | None = None, **settings: Any) -> "Run":
+    def create(out: str | RunPath, *, progress: Progress | None = None, **settings: Any) -> "Run":
         """A run directory for these settings, new or taken up where it was.
 
         settings: of `RunConfig`; nested ones with two underscores (`selection__fraction=0.2`) or as
@@ -80,24 +93,25 @@ class Run:
         Raises UserError otherwise, or when `out` holds a run with other settings.
         """
         dotted = {name.replace("__", "."): value for name, value in settings.items()}
-        return Run.create_from(make_config(dotted), Path(out), progress)
+        return Run.create_from(make_config(dotted), run_path(out), progress)
 
     @staticmethod
-    def create_from(config: RunConfig, out: Path, progress: Progress | None = None) -> "Run":
+    def create_from(config: RunConfig, out: RunPath, progress: Progress | None = None) -> "Run":
         """As `create`, from a whole configuration."""
         config = with_absolute_paths(config)
         file, record = out / RECORD, None
         if file.exists():
             record = read_record(file)
             refuse_changes(record.config, config, out)
-        elif out.exists() and not out.is_dir():
+        elif isinstance(out, Path) and out.exists() and not out.is_dir():
             raise UserError(f"{out} is a file: choose another --out")
         run = Run(out, config, progress, record)
         require_sound_settings(run.plan, record)
         if not run.store.members.exists():
             require_readable_datasets(run.plan, run._media)
         try:
-            out.mkdir(parents=True, exist_ok=True)
+            if isinstance(out, Path):
+                out.mkdir(parents=True, exist_ok=True)
             write_atomically(file, record_text(run.plan, record))
             run.plan.keep_digests()
         except OSError as error:
@@ -107,16 +121,17 @@ class Run:
         return run
 
     @staticmethod
-    def open(path: str | Path, progress: Progress | None = None) -> "Run":
+    def open(path: str | RunPath, progress: Progress | None = None) -> "Run":
         """The run in `path`.
 
         Raises UserError when there is none.
         """
-        file = Path(path) / RECORD
+        folder = run_path(path)
+        file = folder / RECORD
         if not file.is_file():
             raise UserError(f"{path} holds no run (no run.yaml): make one with motive curate")
         record = read_record(file)
-        return Run(Path(path), record.config, progress, record)
+        return Run(folder, record.config, progress, record)
 
     @property
     def sampler(self) -> FrameSampler:
@@ -125,8 +140,39 @@ class Run:
 
     @property
     def objective(self) -> Objective:
-        """What the run's features were or will be made with."""
+        """What the run's features were or will be made with: those of the clips, where queries differ."""
         return self.plan.objective
+
+    def with_estimator(self, name: str) -> "Run":
+        """The same run with another estimator of influence, which its run.yaml names once `keep` is called.
+
+        Features of the estimators lie side by side and never mix.
+
+        Raises UserError for a name that there is not, or settings that the estimator does not take.
+        """
+        values = flatten(self.config.model_dump()) | {"gradients.estimator": name}
+        record = read_record(self.folder / RECORD)
+        run = Run(self.folder, make_config(values), self.progress, record)
+        require_sound_settings(run.plan, None)
+        return run
+
+    def use_engine(self, name: str | None, address: str | None) -> None:
+        """Compute by another engine than the one that run.yaml names, as long as this object lives.
+
+        None: as run.yaml says.
+
+        Raises UserError as `motive.runs.engine.require_engine` does.
+        """
+        compute = self.config.compute
+        if name is None:
+            name, address = compute.engine, address or compute.address
+        require_engine(name, address)
+        self.store.engine = make_engine(name, address)
+
+    def keep(self) -> None:
+        """Write the run's settings to its run.yaml, and what follows from them."""
+        file = self.folder / RECORD
+        write_atomically(file, record_text(self.plan, read_record(file)))
 
     # The stages.
 
@@ -135,11 +181,11 @@ class Run:
         for stage in ("ingest", "track", "encode", "gradients"):
             getattr(self, stage)()
         # What the outputs depend on is settled by now, and so is what they were made from.
-        stamp, made_from = self._stamp(), self._stamps()
+        stamp, made_from = self.stamp(), self.stamps()
         for output, stage in OUTPUTS.items():
             if stage == "report" and not report:
                 continue
-            if made_from.get(stage) != stamp or not (self.path / output).is_file():
+            if made_from.get(stage) != stamp or not (self.folder / output).is_file():
                 getattr(self, stage)()
 
     def forget_failures(self) -> None:
@@ -169,10 +215,12 @@ class Run:
                 )
         # A file that was put back in its place deserves another try at the stages it failed in. What is
         # new is told from the members as they were, so that a kill before they are saved forgets nothing.
-        before = {(m.clip_id, m.file) for m in membership.load(self.store.members)}
-        fresh = [m.clip_id for m in settled if m.usable and (m.clip_id, m.file) not in before]
-        self.store.failures.drop(fresh)
-        membership.save(self.store.members, settled)
+        # Under a lock: of two processes the second must not take for new what the first already works on.
+        with locked(self.folder / "claims" / "members.lock"):
+            before = {(m.clip_id, m.file) for m in membership.load(self.store.members)}
+            fresh = [m.clip_id for m in settled if m.usable and (m.clip_id, m.file) not in before]
+            self.store.failures.drop(fresh)
+            membership.save(self.store.members, settled)
         self.__dict__.pop("members", None)
 
     def track(self) -> None:
@@ -198,20 +246,63 @@ class Run:
         self.store.work(self.plan.text_stage, caption_rows(members), self.progress)
 
     def gradients(self, objective: Objective | None = None) -> None:
-        """Gradient features of every clip and query, under the run's objective or another.
+        """Gradient features of every clip and query, under the run's objectives or another.
 
         Another objective's features lie beside the run's own and never mix with them.
         """
-        objective = objective or self.plan.objective
+        if objective is not None:
+            self._gradients(self.members, objective)
+            return
+        if self.plan.estimator.preconditioned:
+            # Of several processes one makes them, and the others wait for it.
+            with locked(self.folder / "claims" / "moments.lock"):
+                self._second_moments()
+        clips, queries = self.plan.objective, self.plan.objective_of("query")
+        if clips == queries:
+            self._gradients(self.members, clips)
+            return
+        self._gradients([m for m in self.members if m.role == "clip"], clips)
+        self._gradients([m for m in self.members if m.role == "query"], queries, of_queries=True)
+        if read_record(self.folder / RECORD).config == self.config:
+            self.keep()  # only now the objectives have the second moments' digest
+
+    def _second_moments(self) -> None:
+        """What the estimator scales gradients by; made once in a run, from the clips that it has then."""
+        file = self.plan.moments_file
+        if file.digest() is not None:
+            return
+        from motive.gradients.second_moments import CLIPS, SecondMoments
+
+        clips = [m for m in self.members if m.role == "clip"]
+        ready = ready_for_gradients(clips, self.plan, self.store)
+        keys = sorted(ready)[:CLIPS]
+        stage = SecondMoments(
+            self.plan.backbone, self.plan.moments_objective, self.plan.finetuned, file
+        )
+        with self.store.log.measure(stage.name) as measured:
+            stage.make(
+                keys,
+                lambda some: gradient_rows([ready[k] for k in some], self.plan, self.store),
+                self.progress,
+            )
+            measured.done = len(keys)
+
+    def _gradients(
+        self, members: list[Member], objective: Objective, *, of_queries: bool = False
+    ) -> None:
         self.store.save_objective(objective.id, objective.to_json())
-        wanted = ready_for_gradients(self.members, self.plan, self.store)
+        wanted = ready_for_gradients(members, self.plan, self.store)
         failed = {row["key"] for row in self.store.failures.rows(objective.id)}
         if wanted.keys() <= self._feature_table(objective).keys(objective.id) | failed:
             return
-        from motive.gradients.stage import GradientStage
+        from motive.gradients.stage import GradientStage, QueryGradientStage
 
-        stage = GradientStage(
-            self.plan.backbone, objective, self.config.compute.batch, self.plan.finetuned
+        stage = (QueryGradientStage if of_queries else GradientStage)(
+            self.plan.backbone,
+            objective,
+            self.config.compute.batch,
+            self.plan.finetuned,
+            self.plan.moments_file if objective.preconditioner else None,
         )
         self.store.work(
             stage, wanted, self.progress, lambda todo: gradient_rows(todo, self.plan, self.store)
@@ -245,20 +336,30 @@ class Run:
             write_report(self, check=check, check_note=check_note)
         self._set_stamp("report")
 
-    def _stamp(self) -> str:
+    def stamp(self) -> str:
         """Of everything that scores, selection and report depend on."""
         everything = [self.objective.id, self.config.selection.model_dump_json()]
+        if self.plan.estimator.name != "paper":
+            everything += [self.plan.estimator.name, self.plan.objective_of("query").id]
         everything += [repr(member) for member in self.members]
         everything += [repr(failure) for failure in self.failures()]
         return hashlib.blake2b("\n".join(everything).encode(), digest_size=10).hexdigest()
 
-    def _stamps(self) -> dict[str, str]:
-        file = self.path / "outputs.json"
+    def stamps(self) -> dict[str, str]:
+        """The stamp that each output was made with, by stage."""
+        file = self.folder / "outputs.json"
         return json.loads(file.read_text()) if file.is_file() else {}
 
+    def forget_stamps(self) -> None:
+        """Let the next `curate` make all outputs anew."""
+        with locked(self.folder / "claims" / "outputs.lock"):
+            write_atomically(self.folder / "outputs.json", "{}\n")
+
     def _set_stamp(self, stage: str) -> None:
-        stamps = {**self._stamps(), stage: self._stamp()}
-        write_atomically(self.path / "outputs.json", json.dumps(stamps, indent=1) + "\n")
+        stamp = self.stamp()
+        with locked(self.folder / "claims" / "outputs.lock"):
+            stamps = {**self.stamps(), stage: stamp}
+            write_atomically(self.folder / "outputs.json", json.dumps(stamps, indent=1) + "\n")
 
     # What was found.
 
@@ -271,7 +372,7 @@ class Run:
         found = membership.load(self.store.members)
         if not found:
             raise UserError(
-                f"nothing was ingested in {self.path} yet: run motive ingest {self.path}"
+                f"nothing was ingested in {self.folder} yet: run motive ingest {self.folder}"
             )
         return found
 
@@ -284,7 +385,7 @@ class Run:
 
         Raises UserError when there is none, naming the differing fields if another objective has some.
         """
-        objective = objective or self.plan.objective
+        objective = objective or self.plan.objective_of(role)
         have = self.featured(role, objective)
         keys = {m.feature_key for m in have}
         columns = ["key", "feature", "norm", "static"]
@@ -304,7 +405,7 @@ class Run:
 
         Raises UserError as `features` does.
         """
-        objective = objective or self.plan.objective
+        objective = objective or self.plan.objective_of(role)
         wanted = list(self.usable(role).values())
         keys = self._feature_table(objective).keys(objective.id)
         have = [m for m in wanted if m.feature_key in keys]
@@ -313,32 +414,36 @@ class Run:
         if any(m.feature_key not in failed and m.clip_id not in failed for m in missing):
             self._explain_missing(objective, len(missing), role)
         if not have:
-            raise UserError(f"no {role} has a gradient feature: see failures.csv in {self.path}")
+            raise UserError(f"no {role} has a gradient feature: see failures.csv in {self.folder}")
         return have
 
-    def score_features(self, queries: Features) -> Scores:
+    def score_features(self, queries: Features) -> Scores | EstimatedScores:
         """Scores of these queries with every clip that has a feature, by feature key; to be closed.
 
         Raises UserError when the queries' objective is another than the run's, naming the field.
         """
-        require_same(self.objective, queries.objective, mine_is="the clips", other_is="the queries")
-        return score_table(
+        wanted = self.plan.objective_of("query")
+        require_same(wanted, queries.objective, mine_is="this run", other_is="the queries")
+        return estimated_scores(
+            self.plan.estimator,
             self._feature_table(self.objective),
             self.objective.id,
-            queries.features_nd,
-            folder=self.path,
+            queries,
+            lambda: [m.feature_key for m in self.featured("clip")],
+            folder=self.folder if isinstance(self.folder, Path) else None,
             threads=self.config.compute.threads,
         )
 
     def failures(self) -> list[tuple[str, str, str]]:
         """`(file_name, stage, reason)` of every file that is not ranked, or not used as a query."""
-        objective = self.plan.objective
-        by_key = self._failures_by_key(objective)
+        roles: tuple[Role, ...] = ("clip", "query")
+        by_role = {role: self._failures_by_key(self.plan.objective_of(role)) for role in roles}
+        objective = self.plan.objective_of("query")
         features = self._feature_table(objective).rows(objective.id, columns=["key", "static"])
         static = {row["key"] for row in features if row["static"]}
         listed: dict[tuple[str, str], tuple[str, str, str]] = {}
         for member in self.members:
-            stage, reason = "ingest", member.reason
+            stage, reason, by_key = "ingest", member.reason, by_role[member.role]
             if not reason:
                 stage, reason = (
                     by_key.get(member.clip_id)
@@ -385,7 +490,7 @@ class Run:
     @property
     def _media(self) -> Path:
         """Where datasets of tar files are unpacked."""
-        return self.path / "media"
+        return cache_folder(self.folder, "media")
 
     def _feature_table(self, objective: Objective) -> Table:
         # To read, no columns need be named; the stage that knows them takes torch to import.
@@ -403,7 +508,9 @@ class Run:
         return {r["key"]: (r["stage"], r["reason"]) for r in reversed(rows)}
 
     def _explain_missing(self, objective: Objective, missing: int, role: Role) -> None:
-        for other in self.store.other_objectives(objective.id):
+        # Another estimator's objectives differ in what makes the estimator: to name it would say nothing.
+        others = self.store.other_objectives(objective.id)
+        for other in others if self.plan.estimator.name == "paper" else []:
             require_same(
                 objective,
                 Objective.from_json(other),
@@ -412,5 +519,5 @@ class Run:
             )
         noun = role if missing == 1 else {"clip": "clips", "query": "queries"}[role]
         raise UserError(
-            f"{missing} {noun} have no gradient feature yet: run motive gradients {self.path}"
+            f"{missing} {noun} have no gradient feature yet: run motive gradients {self.folder}"
         )

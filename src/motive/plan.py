@@ -13,19 +13,27 @@ from motive.backbones.finetuned import Finetuned
 from motive.backbones.private import code_digest
 from motive.backbones.source import ModelSource, file_digest, find_model
 from motive.clips.ingest import IngestStage, file_key
+from motive.clips.isolation import DecodingLimits
 from motive.clips.sampling import FrameSampler
 from motive.errors import UserError
+from motive.gradients.counter import key
+from motive.gradients.moments_file import MomentsFile
 from motive.gradients.objective import Objective
 from motive.gradients.trainers import PAPER, Draw, trainer_draws, trainer_posterior
+from motive.influence.estimators import Estimator, Side, estimator_named
 from motive.motion.track import TrackStage
 from motive.motion.trackers import make_tracker
 from motive.runs.config import RunConfig
+from motive.runs.members import Role
 from motive.runs.provenance import write_atomically
+from motive.runs.remote import RunPath
 
 if TYPE_CHECKING:
     import torch
 
     from motive.backbones.base import Backbone
+
+MOMENT_DRAWS = 4  # timesteps and noises of each clip that second moments are taken over
 
 
 class Plan:
@@ -39,7 +47,7 @@ class Plan:
 
     def __init__(
         self,
-        path: Path,
+        path: RunPath,
         config: RunConfig,
         dtypes: tuple[str, str] | None = None,
         source: ModelSource | None = None,
@@ -47,6 +55,9 @@ class Plan:
         self.path, self.config, self._dtypes = path, config, dtypes
         self.source: ModelSource = source or find_model(config.model)
         self._digests: dict[str, str] = {}
+        self._moments_digest = ""
+        limits = config.compute
+        self._decoding = DecodingLimits(limits.clip_seconds, limits.clip_memory, limits.decoders)
 
     @cached_property
     def backbone(self) -> "Backbone":
@@ -125,7 +136,7 @@ class Plan:
             write_atomically(self._digest_file, text)
 
     @property
-    def _digest_file(self) -> Path:
+    def _digest_file(self) -> RunPath:
         return self.path / "model_digests.json"
 
     @cached_property
@@ -160,8 +171,13 @@ class Plan:
         return sampler
 
     @property
+    def estimator(self) -> Estimator:
+        """Whose gradients are compared, and how."""
+        return estimator_named(self.config.gradients.estimator)
+
+    @property
     def timesteps(self) -> tuple[float, ...]:
-        """1000 σ of the objective's draws.
+        """1000 σ of the draws of the clips' objective.
 
         Raises UserError as `draws`.
         """
@@ -169,11 +185,42 @@ class Plan:
 
     @cached_property
     def draws(self) -> list[Draw]:
-        """The timesteps of the objective: the paper's one, the user's, or a trainer's.
+        """The timesteps of the clips' objective: those of training where the estimator averages over it,
+        else the paper's one, the user's, or a trainer's.
 
         Raises UserError for settings that contradict each other, for a trainer that does not train such
         a model, or for timesteps of two networks.
         """
+        if self.estimator.units:
+            return self._draws_as_set()
+        wanted = self.config.gradients.draws
+        return self._training_draws(wanted if wanted > 1 else self.estimator.clips.draws)
+
+    def _training_draws(self, count: int) -> list[Draw]:
+        """`count` equally likely timesteps of what training draws from: its quantiles (k + ½) / count.
+
+        Without a trainer's name it is what `motive finetune` draws from by default.
+        """
+        wanted = self.config.gradients
+        if wanted.timestep != "auto":
+            raise UserError(
+                f"the estimator {wanted.estimator} averages over the timesteps of training: "
+                "use --draws instead of --timestep"
+            )
+        limits = wanted.shift, wanted.timestep_range
+        if wanted.trainer == PAPER:
+            from motive.finetuning.randomness import UNIFORM, training_draws
+
+            every = training_draws(self.backbone, UNIFORM, *limits)
+            every.sort(key=lambda draw: draw.timestep)
+            draws = [every[int((k + 0.5) * len(every) / count)] for k in range(count)]
+        else:
+            family = self.backbone.family
+            draws = trainer_draws(wanted.trainer, self.source.name, family, count, *limits)
+        self.backbone.settle(tuple(draw.timestep for draw in draws))
+        return draws
+
+    def _draws_as_set(self) -> list[Draw]:
         wanted = self.config.gradients
         if wanted.trainer == PAPER:
             if (wanted.draws, wanted.shift, wanted.timestep_range) != (1, None, None):
@@ -206,10 +253,82 @@ class Plan:
             raise UserError("the timestep is wrong: use numbers from 1 to 1000, or auto")
         return timesteps
 
-    @cached_property
+    @property
     def objective(self) -> Objective:
-        config, told = self.config, tuple(draw.told for draw in self.draws)
-        weights = tuple(draw.weight for draw in self.draws)
+        """What the clips' features are made with; the queries', too, unless the estimator sets them apart."""
+        return self.objective_of("clip")
+
+    def objective_of(self, role: Role) -> Objective:
+        """What the features of the clips, or of the queries, are made with."""
+        estimator, draws = self.estimator, self._shared_objective.timesteps
+        side: Side = estimator.clips if role == "clip" else estimator.queries
+        if estimator.units:
+            mask = "none" if side.floor is None else self._shared_objective.mask
+            return replace(self._shared_objective, mask=mask)
+        # The queries' further draws are at the same timesteps, with noises that clips do not have.
+        times = side.draws // estimator.clips.draws
+        return replace(
+            self._sums(self._shared_objective, side.floor),
+            timesteps=times * draws,
+            told=times * self._shared_objective.told,
+            weights=times * self._shared_objective.weights,
+            preconditioner=self._preconditioner if estimator.preconditioned else "",
+        )
+
+    @staticmethod
+    def _sums(objective: Objective, floor: float | None) -> Objective:
+        """The same for gradients as training adds them up: not normalised, and without the paper's 1 / F."""
+        mask = "none" if floor is None else objective.mask
+        trusted = objective.mask_trusted and mask != "none"
+        return replace(
+            objective,
+            mask=mask,
+            mask_trusted=trusted,
+            floor=floor or 0.0,
+            average="sums",
+            length_factor=False,
+        )
+
+    @property
+    def moments_objective(self) -> Objective:
+        """What the second moments are of: the training loss, whatever mask and projection the run has."""
+        draws = self._training_draws(MOMENT_DRAWS)
+        return replace(
+            self._sums(self._objective_at(draws), None),
+            noise_seed=key(self.config.seed, "second moments"),
+            tracker="",
+            static_below=0.0,
+            projection="identity",
+            dim=1,
+            projection_seed=0,
+        )
+
+    @property
+    def moments_file(self) -> MomentsFile:
+        """Where the second moments lie, once they are made."""
+        return MomentsFile(self.path, self.moments_objective.id)
+
+    @property
+    def _preconditioner(self) -> str:
+        """The second moments' digest, which no objective has before they are made."""
+        if not self._moments_digest:
+            self._moments_digest = self.moments_file.digest() or ""
+        return self._moments_digest or "not made yet"
+
+    @cached_property
+    def paper_objective(self) -> Objective:
+        """What the paper's estimator differentiates under the same settings."""
+        return self._objective_at(self._draws_as_set())
+
+    @cached_property
+    def _shared_objective(self) -> Objective:
+        """What both sides of the estimator have in common."""
+        return self._objective_at(self.draws)
+
+    def _objective_at(self, draws: list[Draw]) -> Objective:
+        config, told = self.config, tuple(draw.told for draw in draws)
+        timesteps = tuple(draw.timestep for draw in draws)
+        weights = tuple(draw.weight for draw in draws)
         return Objective(
             model=self._fingerprints[1],
             sampler=self.sampler.fingerprint(),
@@ -217,7 +336,7 @@ class Plan:
             mask=config.motion.mask,
             mask_trusted=config.motion.mask_trusted,
             static_below=config.motion.static_below,
-            timesteps=self.timesteps,
+            timesteps=timesteps,
             noise_seed=config.seed,
             prompt_length=self.backbone.default_prompt_length(),
             parameters=self.parameters,
@@ -228,22 +347,38 @@ class Plan:
             dtype=self.backbone.dtype_name,
             text_dtype=self.backbone.text_dtype_name,
             posterior=self.posterior,
-            denoiser=self.backbone.settle(self.timesteps),
+            denoiser=self.backbone.settle(timesteps),
             trainer=config.gradients.trainer,
-            told=told if told != self.timesteps else (),
+            told=told if told != timesteps else (),
             weights=weights if set(weights) != {1.0} else (),
             train=self.finetuned.train,
         )
 
     @cached_property
     def ingest_stage(self) -> IngestStage:
-        return IngestStage(self.sampler)
+        return IngestStage(self.sampler, self._decoding)
+
+    def limit_decoding(
+        self, seconds: float | None, megabytes: int | None, processes: int | None
+    ) -> None:
+        """Other limits than run.yaml's, as long as this object lives; None leaves one as it is."""
+        if any(value is not None and value <= 0 for value in (seconds, megabytes, processes)):
+            raise UserError("the limits of decoding are wrong: give numbers above 0")
+        old = self._decoding
+        self._decoding = DecodingLimits(
+            seconds or old.seconds, megabytes or old.megabytes, processes or old.processes
+        )
 
     @cached_property
     def track_stage(self) -> TrackStage:
         motion = self.config.motion
-        # Only a network has a device, and to find one costs the import of torch.
-        device = "cpu" if motion.tracker == "dis" else str(self.backbone.device)
+        compute = self.config.compute
+        if motion.tracker == "dis":
+            device = "cpu"  # only a network has a device, and to find one costs the import of torch
+        elif compute.engine == "ray" and compute.device != "auto":
+            device = compute.device  # of the workers' machines; this one need not have it
+        else:
+            device = str(self.backbone.device)
         tracker = make_tracker(motion.tracker, motion.checkpoint, device)
         stride = self.backbone.spatial_stride()
         return TrackStage(tracker, self.sampler, stride, motion.camera)

@@ -5,9 +5,12 @@ from pathlib import Path
 from motive.clips.decoding import decode_clip
 from motive.clips.sampling import FrameSampler
 from motive.errors import ClipError, UserError
+from motive.influence.estimated import require_ridge_dim
+from motive.influence.estimators import ridge
 from motive.plan import Plan
 from motive.record import Record
 from motive.rows import dataset_entries
+from motive.runs.engine import require_engine
 from motive.runs.members import Member
 
 
@@ -21,9 +24,13 @@ def require_sound_settings(plan: Plan, recorded: Record | None) -> None:
     that is not there, an objective that it is not trained with, fine-tuned weights that do not fit it, a
     name pattern that fits no parameter, or a projection that cannot be.
     """
+    compute = plan.config.compute
+    require_engine(compute.engine, compute.address)
     plan.backbone.require_components()
     plan.sampler  # noqa: B018  (refuses wrong ones, as the next)
     plan.draws  # noqa: B018
+    if plan.estimator.geometry is ridge:
+        require_ridge_dim(plan.objective.feature_length)
     plan.track_stage.fingerprint()  # finds the tracker's weights
     if (
         recorded is not None
@@ -35,7 +42,12 @@ def require_sound_settings(plan: Plan, recorded: Record | None) -> None:
     from motive.gradients.parameters import trained_parameters
     from motive.gradients.projection import make_projection
 
-    plan.backbone.device  # noqa: B018  (refuses one that is not there)
+    if compute.engine == "local":
+        plan.backbone.device  # noqa: B018  (refuses one that is not there)
+    else:  # the workers' machines must have it
+        from motive.runs.ray_cluster import require_room
+
+        require_room(compute.address, plan.backbone.resources)
     wanted = plan.config.gradients
     network = empty_network(plan.backbone, plan.finetuned)  # refuses files that do not fit
     chosen = trained_parameters(network, plan.parameters, plan.objective.train)

@@ -12,6 +12,7 @@ from motive.errors import UserError
 from motive.plan import Plan
 from motive.runs.config import RunConfig, make_config, read_yaml
 from motive.runs.provenance import now, revision, versions
+from motive.runs.remote import RunPath
 
 NAME = "run.yaml"
 
@@ -32,7 +33,7 @@ class Record:
     dtypes: tuple[str, str] | None = None
 
 
-def read_record(path: Path) -> Record:
+def read_record(path: RunPath) -> Record:
     """The record in the file `path`.
 
     Raises UserError when it is none.
@@ -70,13 +71,35 @@ def record_text(plan: Plan, old: Record | None) -> str:
         },
         "objective_id": plan.objective.id,
         "objective": json.loads(plan.objective.to_json()),
+        **_of_queries(plan),
         "config": plan.config.model_dump(mode="json"),
     }
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
+def _of_queries(plan: Plan) -> dict[str, Any]:
+    """Their objective, where the estimator gives them one of their own."""
+    objective = plan.objective_of("query")
+    if objective == plan.objective:
+        return {}
+    return {
+        "query_objective_id": objective.id,
+        "query_objective": json.loads(objective.to_json()),
+    }
+
+
 def with_absolute_paths(config: RunConfig) -> RunConfig:
-    """So that a run can be replayed from anywhere."""
+    """So that a run can be replayed from anywhere.
+
+    Raises UserError for clips, queries or a media root on an object store.
+    """
+    for name in ("clips", "queries", "media_root"):
+        where = getattr(config, name)
+        if where is not None and "://" in where:
+            raise UserError(
+                f"{name} cannot be read from {where}: files are decoded from a disk; copy them to one "
+                "(aws s3 sync), or mount the bucket (mount-s3, rclone mount) and name the folder"
+            )
 
     def absolute(path: str | None) -> str | None:
         return None if path is None else str(Path(path).expanduser().absolute())

@@ -56,25 +56,37 @@ def write_scores(run: "Run") -> int:
     clips = sorted(run.featured("clip"), key=lambda member: member.clip_id)
     with run.score_features(queries) as scores:
         return write_score_file(
-            run.path / "scores.parquet",
+            run.folder / "scores.parquet",
             scores.rows([m.feature_key for m in clips]),
             [m.clip_id for m in queries.members],
             [m.clip_id for m in clips],
             run.objective.to_json(),
+            run.plan.objective_of("query").to_json(),
+            run.plan.estimator.name,
         )
 
 
 def open_scores(run: "Run") -> ScoreFile:
     """The run's `scores.parquet`.
 
-    Raises UserError when there is none yet, or when another objective made it.
+    Raises UserError when there is none yet, or when another estimator or objective made it.
     """
-    path = run.path / "scores.parquet"
+    path = run.folder / "scores.parquet"
     if not path.is_file():
-        raise UserError(f"{run.path} has no scores yet: run motive score {run.path}")
+        raise UserError(f"{run.folder} has no scores yet: run motive score {run.folder}")
     scores = ScoreFile(path)
-    made_with = Objective.from_json(scores.objective)
-    require_same(run.objective, made_with, mine_is="this run's settings", other_is="scores.parquet")
+    mine = run.plan.estimator.name
+    if scores.estimator != mine:
+        raise UserError(
+            f"scores.parquet was made by the estimator {scores.estimator}, and the run's is {mine}: "
+            f"run motive score {run.folder}"
+        )
+    for wanted, objective in (
+        (run.objective, scores.objective),
+        (run.plan.objective_of("query"), scores.query_objective),
+    ):
+        made_with = Objective.from_json(objective)
+        require_same(wanted, made_with, mine_is="this run's settings", other_is="scores.parquet")
     return scores
 
 
@@ -129,7 +141,7 @@ def write_motion(run: "Run") -> int:
     rows = motion_rows(run)
     columns = ("file_name", "clip_id", *STATISTICS)
     shown = [{**row, **{name: f"{row[name]:.6f}" for name in STATISTICS}} for row in rows]
-    write_atomically(run.path / "motion.csv", csv_text(columns, shown))
+    write_atomically(run.folder / "motion.csv", csv_text(columns, shown))
     return len(rows)
 
 
@@ -149,7 +161,14 @@ def motion_rows(run: "Run") -> list[dict[str, Any]]:
 
 
 def write_selection(run: "Run") -> int:
-    """`selection.csv`, all ranked clips, best first. Returns how many are selected.
+    """`selection.csv`, all ranked clips, best first. Returns how many are selected."""
+    text, selected = selection_text(run)
+    write_atomically(run.folder / "selection.csv", text)
+    return selected
+
+
+def selection_text(run: "Run") -> tuple[str, int]:
+    """What `selection.csv` says for the scores that are there, and how many clips are selected.
 
     Where some queries are unwanted, `votes` is the difference of `votes_for` and `votes_against`.
     """
@@ -160,6 +179,7 @@ def write_selection(run: "Run") -> int:
     if any(queries[query_id].unwanted for query_id in query_ids):
         after = columns.index("votes") + 1
         columns = (*columns[:after], *POLARITY_COLUMNS, *columns[after:])
+    form = ".8f" if run.plan.estimator.bounded else ".8g"
     rows = []
     for rank, i in enumerate(ranking.order, start=1):
         member = clips[clip_ids[i]]
@@ -173,20 +193,19 @@ def write_selection(run: "Run") -> int:
             "votes": votes,
             "votes_for": votes + against,
             "votes_against": against,
-            "mean_score": f"{ranking.mean_score[i]:.8f}",
+            "mean_score": f"{ranking.mean_score[i]:{form}}",
             "best_query": "" if best < 0 else queries[query_ids[best]].file_name,
             "selected": "true" if ranking.selected[i] else "false",
         }
         rows.append({name: row[name] for name in columns})
-    write_atomically(run.path / "selection.csv", csv_text(columns, rows))
-    return int(ranking.selected.sum())
+    return csv_text(columns, rows), int(ranking.selected.sum())
 
 
 def write_failures(run: "Run") -> int:
     """`failures.csv`: every file that is not ranked, with its stage and reason."""
     columns = ("file_name", "stage", "reason")
     rows = [dict(zip(columns, failure, strict=True)) for failure in run.failures()]
-    write_atomically(run.path / "failures.csv", csv_text(columns, rows))
+    write_atomically(run.folder / "failures.csv", csv_text(columns, rows))
     return len(rows)
 
 
@@ -195,9 +214,9 @@ def read_selection(run: "Run") -> list[dict[str, str]]:
 
     Raises UserError when there is none yet.
     """
-    path = run.path / "selection.csv"
+    path = run.folder / "selection.csv"
     if not path.is_file():
-        raise UserError(f"{run.path} has no selection yet: run motive select {run.path}")
+        raise UserError(f"{run.folder} has no selection yet: run motive select {run.folder}")
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
@@ -228,9 +247,9 @@ def describe(run: "Run") -> dict[str, Any]:
     from motive.runs.provenance import versions
 
     members = run.members if run.store.members.exists() else []
-    ranked = read_selection(run) if (run.path / "selection.csv").is_file() else []
+    ranked = read_selection(run) if (run.folder / "selection.csv").is_file() else []
     return {
-        "run": str(run.path),
+        "run": str(run.folder),
         "clips": sum(m.role == "clip" for m in members),
         "clips_ranked": len(ranked),
         "queries": sum(m.role == "query" for m in members),
@@ -241,6 +260,14 @@ def describe(run: "Run") -> dict[str, Any]:
         ],
         "objective_id": run.objective.id,
         "objective": json.loads(run.objective.to_json()),
+        "query_objective": json.loads(run.plan.objective_of("query").to_json()),
+        "estimator": {
+            "name": run.plan.estimator.name,
+            "passes": {
+                "clip": len(run.objective.timesteps),
+                "query": len(run.plan.objective_of("query").timesteps),
+            },
+        },
         "config": flatten(run.config.model_dump(mode="json")),
         "stages": run.store.log.read(),
         "versions": versions(),

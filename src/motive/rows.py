@@ -37,7 +37,7 @@ def dataset_entries(config: RunConfig, role: Role, media: Path) -> list[Member]:
             file=file_key(r.path),
             caption=r.caption,
             caption_id=caption_id(r.caption),
-            extra=json.dumps(r.extra, default=str, ensure_ascii=False),
+            extra=_as_json(r.extra, r.file_name),
         )
         for r in dataset.records
     ]
@@ -54,6 +54,19 @@ def dataset_entries(config: RunConfig, role: Role, media: Path) -> list[Member]:
                 Member(role, problem.file_name, "", "", "", "", "{}", reason=problem.reason)
             )
     return entries
+
+
+def _as_json(extra: dict[str, object], file_name: str) -> str:
+    try:
+        text = json.dumps(extra, default=str, ensure_ascii=False)
+        text.encode()
+    except RecursionError:
+        raise UserError(
+            f"the metadata of {file_name} is nested too deeply: take that out"
+        ) from None
+    except UnicodeEncodeError:  # half of a surrogate pair: spelled out, it can be kept
+        text = json.dumps(extra, default=str)
+    return text
 
 
 def file_rows(entries: Iterable[Member]) -> dict[str, Row]:

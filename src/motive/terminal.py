@@ -1,19 +1,22 @@
 """What a person sees in the terminal at the end of a command."""
 
-from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from motive.printable import printable
 from motive.results import POLARITY_COLUMNS, held_back, motion_rows
 
 if TYPE_CHECKING:
     from motive.diagnosis import Diagnosis
+    from motive.integrity import Check
     from motive.pipeline import Run
+    from motive.runs.remote import RunPath
 
 _ROWS = 12  # of the selection that are shown
 _CAPTION = 40  # letters of a caption that are shown
@@ -35,6 +38,7 @@ def print_result(run: "Run") -> None:
     rows, failures = run.selection(), run.failures()
     selected = sum(row["selected"] == "true" for row in rows)
     table = _table(f"{selected} of {len(rows)} clips selected")
+    form = ".4f" if run.plan.estimator.bounded else ".4g"
     # Where some queries are unwanted, what their votes took away.
     polar = [name for name in POLARITY_COLUMNS if rows and name in rows[0]]
     for name in ("rank", "votes", *(name.removeprefix("votes_") for name in polar), "mean score"):
@@ -42,24 +46,23 @@ def print_result(run: "Run") -> None:
     for name in ("file", "best query"):
         table.add_column(name, overflow="fold")
     for row in rows[: min(_ROWS, max(selected, 1))]:
-        # Text, not str: a file name may look like markup.
         table.add_row(
             row["rank"],
             row["votes"],
             *(row[name] for name in polar),
-            f"{float(row['mean_score']):.4f}",
-            Text(row["file_name"]),
-            Text(row["best_query"]),
+            f"{float(row['mean_score']):{form}}",
+            _text(row["file_name"]),
+            _text(row["best_query"]),
         )
     console.print(table)
     if selected > _ROWS:
         console.print(
-            f"and {selected - _ROWS} more in {run.path / 'selection.csv'}", soft_wrap=True
+            f"and {selected - _ROWS} more in {run.folder / 'selection.csv'}", soft_wrap=True
         )
     if held := held_back(run):
         console.print(f"{len(held)} clips were held back for their motion", soft_wrap=True)
     _print_failures(console, run, len(failures))
-    console.print(f"report: {run.path / 'report.html'}", soft_wrap=True, highlight=False)
+    console.print(f"report: {run.folder / 'report.html'}", soft_wrap=True, highlight=False)
 
 
 def print_backbones(families: list[dict[str, Any]]) -> None:
@@ -93,23 +96,23 @@ def print_motion(run: "Run") -> None:
     table.add_column("file", overflow="fold")
     for row in rows[:_ROWS]:
         cells = [form.format(row[name]) for name, form in _MOTION_COLUMNS.values()]
-        table.add_row(*cells, Text(row["file_name"]))
+        table.add_row(*cells, _text(row["file_name"]))
     console.print(table)
     if len(rows) > _ROWS:
         console.print(f"and {len(rows) - _ROWS} more", soft_wrap=True)
     if held := held_back(run):
         console.print(f"{len(held)} of them would be held back from a selection", soft_wrap=True)
     _print_failures(console, run, len(run.failures()))
-    console.print(f"motion: {run.path / 'motion.csv'}", soft_wrap=True, highlight=False)
+    console.print(f"motion: {run.folder / 'motion.csv'}", soft_wrap=True, highlight=False)
 
 
-def print_diagnosis(diagnosis: "Diagnosis", path: Path) -> None:
+def print_diagnosis(diagnosis: "Diagnosis", path: "RunPath") -> None:
     """The clips that most teach what the queries show, and where the rest is."""
     console = Console()
     names = ", ".join(query.file_name for query in diagnosis.queries[:3])
     if more := len(diagnosis.queries) - 3:
         names += f" and {more} more" if more > 0 else ""
-    table = _table(f"the clips that most teach {names}")
+    table = _table(escape(printable(f"the clips that most teach {names}")))
     for name in ("rank", "score", "z", "wanted", "px/frame"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("file", overflow="fold")
@@ -122,8 +125,8 @@ def print_diagnosis(diagnosis: "Diagnosis", path: Path) -> None:
             f"{suspect.robust_z:+.1f}",
             "" if wanted is None else f"{wanted:+.4f}",
             f"{suspect.motion['mean_speed']:.2f}",
-            Text(suspect.file_name),
-            Text(shorten(suspect.caption, _CAPTION, placeholder="…")),
+            _text(suspect.file_name),
+            _text(shorten(suspect.caption, _CAPTION, placeholder="…")),
         )
     console.print(table)
     if (rest := len(diagnosis.suspects) - _ROWS) > 0:
@@ -134,7 +137,7 @@ def print_diagnosis(diagnosis: "Diagnosis", path: Path) -> None:
 def _print_failures(console: Console, run: "Run", count: int) -> None:
     if count:
         console.print(
-            f"{count} files could not be used: {run.path / 'failures.csv'}", soft_wrap=True
+            f"{count} files could not be used: {run.folder / 'failures.csv'}", soft_wrap=True
         )
 
 
@@ -164,14 +167,24 @@ def print_info(facts: dict[str, Any]) -> None:
     objective.add_column("field")
     objective.add_column("value", overflow="fold")
     for name, value in facts["objective"].items():
-        objective.add_row(name, Text(str(value)))
+        of_queries = facts["query_objective"].get(name)
+        objective.add_row(name, _text(str(value)))
+        if of_queries != value:
+            objective.add_row(f"{name} (queries)", Text(str(of_queries)))
     console.print(objective)
+    estimator, passes = facts["estimator"]["name"], facts["estimator"]["passes"]
+    console.print(
+        f"estimator: {estimator}, {passes['clip']} forward and backward passes for a clip, "
+        f"{passes['query']} for a query",
+        soft_wrap=True,
+        highlight=False,
+    )
     if facts["failures"]:
         failures = _table("failures")
         for name in ("file", "stage", "reason"):
             failures.add_column(name, overflow="fold")
         for row in facts["failures"]:
-            failures.add_row(Text(row["file_name"]), row["stage"], Text(row["reason"]))
+            failures.add_row(_text(row["file_name"]), row["stage"], _text(row["reason"]))
         console.print(failures)
 
 
@@ -192,5 +205,24 @@ def print_check(check: list[dict[str, Any]], note: str) -> None:
     console.print(note, highlight=False)
 
 
+def _text(text: str) -> Text:
+    """Foreign text, in which nothing is markup or for the terminal to do."""
+    return Text(printable(text))
+
+
 def _table(title: str) -> Table:
     return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+
+
+def print_integrity(check: "Check") -> None:
+    """What is wrong with a run, how to mend it, and what was mended."""
+    console = Console()
+    for finding in check.findings:
+        said = f"mended: {finding.mended}" if finding.mended else f"to mend: {finding.mend}"
+        line = f"{finding.level}: {finding.where}: {finding.what} ({said})"
+        console.print(printable(line), soft_wrap=True, markup=False, highlight=False)
+    rows = ", ".join(f"{name} {count}" for name, count in check.counts.items())
+    console.print(f"rows: {rows}", soft_wrap=True, markup=False, highlight=False)
+    if check.working:
+        console.print(f"{check.working} processes are at work on the run")
+    console.print("the run is sound" if check.is_sound else "the run is not sound")

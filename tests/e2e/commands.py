@@ -7,7 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -105,34 +105,57 @@ class Terminal:
         self._context.set_forkserver_preload(PRELOADED)
 
     def start(
-        self, *words: object, largest_file: int | None = None, signal_at: SignalAt | None = None
+        self,
+        *words: object,
+        largest_file: int | None = None,
+        signal_at: SignalAt | None = None,
+        environment: Mapping[str, str] | None = None,
+        folder: Path | None = None,
     ) -> Started:
         """Begin a command.
 
         largest_file: RLIMIT_FSIZE in bytes: a longer file cannot be written, as on a full disk.
+        environment: added to the server's. folder: where the command is given; None is the server's.
         """
         self._count += 1
         out, err = (self._streams / f"{self._count}.{name}" for name in ("out", "err"))
         for stream in (out, err):
             stream.touch()  # a command may be killed before it has said anything
         text = [str(word) for word in words]
-        arguments = (text, str(out), str(err), largest_file, signal_at)
+        arguments = (text, str(out), str(err), largest_file, signal_at, environment, folder)
         process = self._context.Process(target=_command, args=arguments)
         process.start()
         return Started(process, out, err)
 
-    def __call__(self, *words: object, largest_file: int | None = None) -> Outcome:
-        return self.start(*words, largest_file=largest_file).outcome()
+    def __call__(
+        self,
+        *words: object,
+        largest_file: int | None = None,
+        environment: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+    ) -> Outcome:
+        return self.start(
+            *words, largest_file=largest_file, environment=environment, folder=folder
+        ).outcome()
 
 
 def _command(
-    words: list[str], out: str, err: str, largest_file: int | None, signal_at: SignalAt | None
+    words: list[str],
+    out: str,
+    err: str,
+    largest_file: int | None,
+    signal_at: SignalAt | None,
+    environment: Mapping[str, str] | None,
+    folder: Path | None,
 ) -> None:
     for stream, path in ((1, out), (2, err)):
         os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), stream)
     signal.signal(
         signal.SIGINT, signal.default_int_handler
     )  # ignored where tests run in background
+    os.environ.update(environment or {})
+    if folder is not None:
+        os.chdir(folder)
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     if signal_at is not None:

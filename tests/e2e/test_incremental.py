@@ -113,14 +113,54 @@ def test_a_clip_that_is_taken_away_is_no_longer_ranked(dataset: Dataset, motive:
     ]
 
 
+def test_a_clip_that_comes_back_is_not_computed_again(dataset: Dataset, motive: Terminal) -> None:
+    run, clip = dataset.folder / "run", dataset.folder / "clips" / "000002.mp4"
+    before, old = done(run), scores(run)
+    away = clip.rename(dataset.folder / clip.name)
+    motive(*dataset.words).succeeded()
+    assert len(selection(run)) == 3
+    away.rename(clip)  # the same file, with its time
+    motive(*dataset.words).succeeded()
+    assert new_rows(before, done(run)) == dict.fromkeys(STAGES, 0)
+    assert scores(run) == old
+    # As a copy it is read to be recognised, and no more.
+    copy = clip.read_bytes()
+    clip.unlink()
+    clip.write_bytes(copy)
+    motive(*dataset.words).succeeded()
+    assert new_rows(before, done(run)) == dict.fromkeys(STAGES, 0) | {"ingest": 1}
+    assert scores(run) == old
+
+
+def test_a_caption_that_was_changed_and_changed_back(dataset: Dataset, motive: Terminal) -> None:
+    run, caption = dataset.folder / "run", dataset.folder / "clips" / "000002.txt"
+    before, old, text = done(run), scores(run), caption.read_text()
+    caption.write_text("another caption")
+    motive(*dataset.words).succeeded()
+    computed = dict.fromkeys(STAGES, 0) | {"encode text": 1, "gradients": 1}
+    assert new_rows(before, done(run)) == computed
+    changed = scores(run)
+    assert changed.keys() == old.keys()
+    assert {clip for (_, clip), score in changed.items() if score != old[_, clip]} == {
+        row["clip_id"] for row in selection(run) if row["file_name"] == "000002.mp4"
+    }
+    caption.write_text(text)
+    motive(*dataset.words).succeeded()
+    assert new_rows(before, done(run)) == computed
+    assert scores(run) == old
+
+
 def test_a_file_with_new_content_is_another_clip(dataset: Dataset, motive: Terminal) -> None:
     run = dataset.folder / "run"
+    counted = done(run)
     before = {row["file_name"]: row["clip_id"] for row in selection(run)}
     shutil.copy(dataset.zoo / dataset.zoo_rows[5]["file_name"], dataset.folder / "clips/000002.mp4")
     motive(*dataset.words).succeeded()
     after = {row["file_name"]: row["clip_id"] for row in selection(run)}
     assert after.keys() == before.keys()
     assert {name for name in after if after[name] != before[name]} == {"000002.mp4"}
+    # Its caption is the one that was there.
+    assert new_rows(counted, done(run)) == dict.fromkeys(STAGES, 1) | {"encode text": 0}
 
 
 def test_a_file_under_two_names_is_ranked_once(dataset: Dataset, motive: Terminal) -> None:

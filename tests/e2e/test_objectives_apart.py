@@ -15,6 +15,7 @@ from motive import Run, UserError
 CHANGES = {
     "seed": ("--seed", 1),
     "gradients.dim": ("--dim", 256),
+    "gradients.estimator": ("--estimator", "centred"),
     "gradients.timestep": ("--timestep", 500),
     "gradients.trainer": ("--trainer", "musubi"),
     "gradients.projection": ("--projection", "identity"),

@@ -8,7 +8,7 @@ without a batch axis, float32; noise and loss live in float32 whatever the model
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from motive.backbones.device import find_device
 from motive.backbones.source import ComponentKind, ModelSource
 from motive.clips.sampling import FrameSampler
 from motive.errors import UserError
+from motive.runs.stage import Resources
 
 if TYPE_CHECKING:
     import torch
@@ -66,7 +67,17 @@ class Backbone(ABC):
         self._dtype, self._text_dtype = str(dtype).removeprefix("torch."), text_dtype
         self._device, self._threads = str(device), threads
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For a worker on another machine: the precision is settled here, the device is found there."""
+        settled = {"_dtype": self.dtype_name, "_text_dtype": self.text_dtype_name}
+        return {k: v for k, v in self.__dict__.items() if k != "device"} | settled
+
     # Where and in which precision it runs.
+
+    @property
+    def resources(self) -> Resources:
+        """What a worker takes in which one of its components runs."""
+        return Resources(self._device, self._threads or 1)
 
     @cached_property
     def device(self) -> "torch.device":

@@ -12,7 +12,7 @@ from motive.backbones.base import Backbone
 from motive.clips.ingest import decode_unchanged
 from motive.clips.sampling import FrameSampler
 from motive.errors import ClipError
-from motive.runs.stage import Stage
+from motive.runs.stage import Resources, Stage
 from motive.runs.tables import Row
 
 if TYPE_CHECKING:
@@ -80,6 +80,14 @@ class EncodeVideoStage(Stage):
     def fingerprint(self) -> str:
         return f"{self.model} posterior={self.posterior}"
 
+    @property
+    def resources(self) -> Resources:
+        return self.backbone.resources
+
+    @property
+    def places(self) -> list[Path]:
+        return [self.backbone.source.path]
+
     def open(self) -> None:
         self.backbone.load_vae()
 
@@ -105,6 +113,14 @@ class EncodeTextStage(Stage):
 
     def fingerprint(self) -> str:
         return f"{self.model} length={self.prompt_length} torch.{self.backbone.text_dtype_name}"
+
+    @property
+    def resources(self) -> Resources:
+        return self.backbone.resources
+
+    @property
+    def places(self) -> list[Path]:
+        return [self.backbone.source.path]
 
     def open(self) -> None:
         self.backbone.load_text_encoder()

@@ -1,15 +1,20 @@
 """From clips and queries to a selection: `motive curate`, and `motive run` to replay one."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from motive.commands.explore import prepare_explorer
 from motive.commands.options import (
+    Address,
     Checkpoint,
+    ClipMemory,
+    ClipSeconds,
+    Decoders,
     Device,
     Draws,
     Dtype,
+    Estimator,
     Lora,
     Parameters,
     Posterior,
@@ -33,7 +38,9 @@ if TYPE_CHECKING:
 def curate(
     clips: Annotated[str, typer.Option(help="Training clips: a folder or a metadata file.")],
     model: Annotated[str, typer.Option(help="A diffusers folder, a hub id, or tiny-wan.")],
-    out: Annotated[Path, typer.Option(help="The run directory, new or to be taken up.")],
+    out: Annotated[
+        str, typer.Option(help="The run directory, new or to be taken up: a folder, or s3://….")
+    ],
     queries: Annotated[
         str | None,
         typer.Option(help="Clips that show the motion you want; optional with --score-only."),
@@ -66,6 +73,7 @@ def curate(
     projection: Annotated[
         str, typer.Option(help="fastfood, countsketch, rademacher, factored or identity.")
     ] = "fastfood",
+    estimator: Estimator = "paper",
     timestep: Annotated[str, typer.Option(help="auto, or 1..1000; several with commas.")] = "auto",
     trainer: Trainer = "paper",
     draws: Draws = 1,
@@ -88,6 +96,13 @@ def curate(
     device: Device = "auto",
     dtype: Dtype = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads of the model.")] = None,
+    engine: Annotated[
+        str, typer.Option(help="local, or ray for the machines of a cluster.")
+    ] = "local",
+    address: Address = None,
+    clip_seconds: ClipSeconds = None,
+    clip_memory: ClipMemory = None,
+    decoders: Decoders = None,
     score_only: Annotated[
         bool, typer.Option("--score-only", help="Stop after tracking: motion.csv and a table.")
     ] = False,
@@ -118,6 +133,7 @@ def curate(
         "motion.mask": mask,
         "motion.mask_trusted": trusted,
         "motion.static_below": static_below,
+        "gradients.estimator": estimator,
         "gradients.timestep": parse_timestep(timestep),
         "gradients.trainer": trainer,
         "gradients.draws": draws,
@@ -137,11 +153,17 @@ def curate(
         "compute.device": device,
         "compute.dtype": dtype,
         "compute.threads": threads,
+        "compute.clip_seconds": clip_seconds,
+        "compute.clip_memory": clip_memory,
+        "compute.decoders": decoders,
+        "compute.engine": engine,
+        "compute.address": address,
     }
     from motive.pipeline import Run
     from motive.runs.config import make_config
+    from motive.runs.remote import run_path
 
-    run = Run.create_from(make_config(settings), out, make_progress(quiet))
+    run = Run.create_from(make_config(settings), run_path(out), make_progress(quiet))
     if retry_failed:
         run.forget_failures()
     if score_only:
@@ -151,26 +173,28 @@ def curate(
 
 
 def replay(
-    config: Annotated[Path, typer.Argument(metavar="RUN.YAML", help="A run's run.yaml.")],
+    config: Annotated[str, typer.Argument(metavar="RUN.YAML", help="A run's run.yaml.")],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="NAME=VALUE", help="As in selection.fraction=0.2")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Another run directory; else its own.")] = None,
+    out: Annotated[str | None, typer.Option(help="Another run directory; else its own.")] = None,
     quiet: Quiet = False,
 ) -> None:
     """Replay a run's resolved configuration."""
     from motive.pipeline import Run
     from motive.runs.config import flatten, make_config, parse_overrides, read_yaml
+    from motive.runs.remote import run_path
 
-    content = read_yaml(config)
+    file = run_path(config)
+    content = read_yaml(file)
     values = flatten(content.get("config", content)) | parse_overrides(overrides or [])
-    _curate(
-        Run.create_from(make_config(values), out or config.resolve().parent, make_progress(quiet))
-    )
+    folder = file.resolve().parent if out is None else run_path(out)
+    _curate(Run.create_from(make_config(values), folder, make_progress(quiet)))
 
 
 def _curate(run: "Run") -> None:
     run.curate()
+    prepare_explorer(run)
     from motive.terminal import print_result
 
     print_result(run)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from motive.commands.options import AsJson, RunArgument, open_run
+from motive.commands.options import AsJson, RunArgument, open_run_on_disk
 from motive.errors import UserError
 
 
@@ -24,7 +24,7 @@ def explain(
 
     if video is not None and not video.parent.is_dir():
         raise UserError(f"{video.parent} is not there: make it, or choose another --video")
-    opened = open_run(run, quiet=True)
+    opened = open_run_on_disk(run, quiet=True)
     found = locate(opened, clip, query)
     if video is not None:
         from motive.explanation.overlay import write_overlay

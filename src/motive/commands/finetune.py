@@ -5,7 +5,14 @@ from typing import Annotated
 
 import typer
 
-from motive.commands.options import Device, Quiet, RunArgument, make_progress, open_run, parse_range
+from motive.commands.options import (
+    Device,
+    Quiet,
+    RunArgument,
+    make_progress,
+    open_run_on_disk,
+    parse_range,
+)
 
 
 def finetune(
@@ -92,7 +99,7 @@ def finetune(
         checkpoint_every=checkpoint_every,
         tracker=tracker,
     )
-    opened = open_run(run, quiet)
+    opened = open_run_on_disk(run, quiet)
     from motive.finetuning import finetune as fine_tune
 
     fine_tune(opened, subset, model, out, settings, make_progress(quiet))

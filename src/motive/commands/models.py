@@ -11,6 +11,7 @@ from motive.commands.options import (
     Device,
     Draws,
     Dtype,
+    Estimator,
     Lora,
     Parameters,
     Posterior,
@@ -31,6 +32,7 @@ def doctor(
         int | None, typer.Option(help="Of a clip; else what the model is for.")
     ] = None,
     size: Size = None,
+    estimator: Estimator = "paper",
     timestep: Annotated[str, typer.Option(help="auto, or 1..1000; several with commas.")] = "auto",
     trainer: Trainer = "paper",
     draws: Draws = 1,
@@ -61,6 +63,7 @@ def doctor(
         "sampling.frames": frames,
         "sampling.height": height,
         "sampling.width": width,
+        "gradients.estimator": estimator,
         "gradients.timestep": parse_timestep(timestep),
         "gradients.trainer": trainer,
         "gradients.draws": draws,

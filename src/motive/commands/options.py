@@ -1,6 +1,5 @@
 """What several commands take: the run's directory, and options that are written in the same way."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,14 +10,36 @@ if TYPE_CHECKING:
     from motive.pipeline import Run
     from motive.runs.progress import Progress
 
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The run directory.")]
+# A word and no Path, which would make s3:/bucket of s3://bucket.
+RunArgument = Annotated[
+    str, typer.Argument(metavar="RUN", help="The run directory: a folder, or s3://bucket/folder.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Address = Annotated[
+    str | None,
+    typer.Option(help="HOST:PORT of a Ray cluster; else the one found, or one of this machine."),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")]
 Size = Annotated[str | None, typer.Option(help="HEIGHTxWIDTH in pixels.")]
 
+# What the first decoding of a clip may take.
+ClipSeconds = Annotated[
+    float | None, typer.Option(help="A clip that takes longer to decode fails; 60 by default.")
+]
+ClipMemory = Annotated[
+    int | None, typer.Option(help="MB; a clip that needs more to decode fails; 2048 by default.")
+]
+Decoders = Annotated[
+    int | None, typer.Option(help="Processes that decode in ingest; else one per processor.")
+]
+
 # The objective that is differentiated.
+Estimator = Annotated[
+    str,
+    typer.Option(help="Of influence: paper, no-mask, centred, ridge, effect or motion-effect."),
+]
 Trainer = Annotated[
     str,
     typer.Option(help="Whose loss: paper, diffsynth, musubi, finetrainers or diffusion-pipe."),
@@ -47,11 +68,19 @@ Train = Annotated[
 ]
 
 
-def open_run(path: Path, quiet: bool) -> "Run":
+def open_run(path: str, quiet: bool) -> "Run":
     """The run in a directory, with its progress shown unless `quiet`."""
     from motive.pipeline import Run
 
     return Run.open(path, make_progress(quiet))
+
+
+def open_run_on_disk(path: str, quiet: bool) -> "Run":
+    """As `open_run`, for a command that cannot work on a run on an object store."""
+    from motive.runs.remote import on_disk, run_path
+
+    on_disk(run_path(path))
+    return open_run(path, quiet)
 
 
 def make_progress(quiet: bool) -> "Progress":

@@ -3,11 +3,24 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from motive.commands.options import AsJson, Quiet, RunArgument, open_run
+from motive.commands.explore import prepare_explorer
+from motive.commands.options import (
+    Address,
+    AsJson,
+    ClipMemory,
+    ClipSeconds,
+    Decoders,
+    Quiet,
+    RunArgument,
+    open_run,
+)
+
+if TYPE_CHECKING:
+    from motive.pipeline import Run
 
 STAGES = {
     "ingest": "Read both datasets and decode every new file.",
@@ -18,16 +31,79 @@ STAGES = {
     "select": "Votes and the best clips.",
     "report": "report.html, one file to look at.",
 }
+COMPUTING = ("track", "encode")  # an engine puts clips through them
+
+_Estimator = Annotated[str | None, typer.Option(help="From now on the run's; as of curate.")]
+_Engine = Annotated[
+    str | None, typer.Option(help="local or ray, this time; else as run.yaml says.")
+]
 
 
 def stage_command(name: str) -> Callable[..., None]:
     """The command that works through one stage of a run."""
 
     def command(run: RunArgument, quiet: Quiet = False) -> None:
-        getattr(open_run(run, quiet), name)()
+        opened = open_run(run, quiet)
+        getattr(opened, name)()
+        if name == "select":
+            prepare_explorer(opened)
 
-    command.__doc__ = STAGES[name]
-    return command
+    def computing(
+        run: RunArgument,
+        engine: _Engine = None,
+        address: Address = None,
+        quiet: Quiet = False,
+    ) -> None:
+        opened = open_run(run, quiet)
+        opened.use_engine(engine, address)
+        getattr(opened, name)()
+
+    def ingest(
+        run: RunArgument,
+        engine: _Engine = None,
+        address: Address = None,
+        clip_seconds: ClipSeconds = None,
+        clip_memory: ClipMemory = None,
+        decoders: Decoders = None,
+        quiet: Quiet = False,
+    ) -> None:
+        opened = open_run(run, quiet)
+        opened.use_engine(engine, address)
+        opened.plan.limit_decoding(clip_seconds, clip_memory, decoders)
+        opened.ingest()
+
+    def gradients(
+        run: RunArgument,
+        estimator: _Estimator = None,
+        engine: _Engine = None,
+        address: Address = None,
+        quiet: Quiet = False,
+    ) -> None:
+        _estimate(open_run(run, quiet), name, estimator, engine, address)
+
+    def score(run: RunArgument, estimator: _Estimator = None, quiet: Quiet = False) -> None:
+        _estimate(open_run(run, quiet), name, estimator)
+
+    own: dict[str, Callable[..., None]] = {"ingest": ingest, "gradients": gradients, "score": score}
+    chosen = computing if name in COMPUTING else own.get(name, command)
+    chosen.__doc__ = STAGES[name]
+    return chosen
+
+
+def _estimate(
+    run: "Run",
+    stage: str,
+    estimator: str | None,
+    engine: str | None = None,
+    address: str | None = None,
+) -> None:
+    """A stage whose outcome is an estimator's; one that is named becomes the run's."""
+    if estimator is not None:
+        run = run.with_estimator(estimator)
+    run.use_engine(engine, address)
+    getattr(run, stage)()
+    if estimator is not None:
+        run.keep()
 
 
 def export(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from motive.pipeline import Run
 
 FOLDER = "explanations"
+LOCATED = ("paper", "no-mask")  # estimators whose scores are cosines of gradients as they are
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,15 @@ def explain(run: "Run", clip: str, query: str) -> Explanation:
     Takes two backward passes and a forward-mode derivative of the model, and memory for its weights and
     two gradients of them.
 
-    Raises UserError when the run has no such clip or query, when they are not through the stages that
-    come before gradients, or when one of them shows no motion.
+    Raises UserError when the run's estimator is none whose influence can be located, when it has no such
+    clip or query, when they are not through the stages that come before gradients, or when one of them
+    shows no motion.
     """
+    if run.plan.estimator.name not in LOCATED:
+        raise UserError(
+            f"where influence comes from is not known of the estimator {run.plan.estimator.name}: "
+            f"use a run of the estimator {' or '.join(LOCATED)}"
+        )
     members = _find(run, "clip", clip), _find(run, "query", query)
     file = _file(run, *members)
     if file.is_file():

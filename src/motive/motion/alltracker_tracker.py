@@ -41,6 +41,11 @@ class AllTrackerTracker:
         self.path_or_hub_id, self.device = path_or_hub_id, torch.device(device)
         self._network: AllTracker | None = None
 
+    @property
+    def device_name(self) -> str:
+        """Where the network runs."""
+        return str(self.device)
+
     def fingerprint(self) -> str:
         """Variant, settings and the weights' digest, which is the same in every file format.
 

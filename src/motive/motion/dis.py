@@ -49,6 +49,17 @@ class DisTracker:
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         self._flow.setFinestScale(0)
 
+    def __reduce__(self) -> tuple[type["DisTracker"], tuple[()]]:
+        return (
+            DisTracker,
+            (),
+        )  # OpenCV's object cannot go to another process, and has nothing to tell
+
+    @property
+    def device_name(self) -> str:
+        """None: it is no network."""
+        return ""
+
     def fingerprint(self) -> str:
         return (
             "dis preset=medium finest_scale=0 passes=2 "

@@ -47,6 +47,11 @@ class RaftTracker:
         self.checkpoint, self.device = checkpoint, torch.device(device)
         self._network: nn.Module | None = None
 
+    @property
+    def device_name(self) -> str:
+        """Where the network runs."""
+        return str(self.device)
+
     def fingerprint(self) -> str:
         """Variant, settings and the weights' digest, which is the same in every file format.
 

@@ -12,7 +12,7 @@ from motive.motion.camera import CameraModel, estimate_camera
 from motive.motion.masks import MOTIONS, Magnitude, MotionMaps, reduce_field
 from motive.motion.statistics import MotionStatistics, describe_field
 from motive.motion.trackers import Tracker
-from motive.runs.stage import Stage
+from motive.runs.stage import Resources, Stage
 from motive.runs.tables import Row
 
 STATISTICS = tuple(field.name for field in dataclasses.fields(MotionStatistics))
@@ -49,6 +49,10 @@ class TrackStage(Stage):
         return (
             f"{self.tracker.fingerprint()} stride={self.spatial_stride} camera={self.camera_model}"
         )
+
+    @property
+    def resources(self) -> Resources:
+        return Resources(self.tracker.device_name)
 
     def close(self) -> None:
         self.tracker.close()

@@ -11,6 +11,11 @@ from motive.motion.field import MotionField
 class Tracker(Protocol):
     """Anything that follows motion through a clip."""
 
+    @property
+    def device_name(self) -> str:
+        """Where a network runs, as `cpu` or `cuda`; empty for a tracker without one."""
+        ...
+
     def fingerprint(self) -> str:
         """Name, settings and weights: equal for trackers that give equal fields."""
         ...

@@ -1,12 +1,12 @@
 """A run's configuration: one typed tree, from YAML plus dotted overrides plus flags."""
 
-from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from motive.errors import UserError
+from motive.runs.remote import RunPath
 
 
 class _Section(BaseModel):
@@ -42,15 +42,17 @@ class Motion(_Section):
 class Gradients(_Section):
     """The objective's points and the projection.
 
+    estimator: whose gradients are compared, and how (`motive.influence.estimators`).
     timestep: of the paper's objective, 1..1000; several are averaged.
     trainer: whose loss is differentiated (`motive.gradients.trainers`).
-    draws: how many of a trainer's timesteps are averaged.
+    draws: how many of a trainer's timesteps are averaged; 1 is the estimator's own number.
     shift: of a trainer's timesteps; None takes the trainer's own.
     timestep_range: the part of a trainer's timesteps that counts, as experts are trained.
     parameters: name pattern of those that are differentiated; None takes what the family's training changes.
     posterior: what of the VAE's posterior the latents are, its mean or a draw; None takes the trainer's own.
     """
 
+    estimator: Literal["paper", "no-mask", "centred", "ridge", "effect", "motion-effect"] = "paper"
     timestep: Literal["auto"] | int | tuple[int, ...] = "auto"
     trainer: Literal["paper", "diffsynth", "musubi", "finetrainers", "diffusion-pipe"] = "paper"
     draws: int = Field(1, ge=1, le=1000)
@@ -94,12 +96,21 @@ class Compute(_Section):
 
     batch: clips of one shape whose gradients are computed together, at most; None chooses by size
         (`motive.gradients.stage.GradientStage`). Features do not depend on it.
+    engine, address: `local` for this process, or `ray` for workers of the cluster at `address`
+        (`motive.runs.ray_engine`), None for the one that is found or else started on this machine.
+    clip_seconds, clip_memory, decoders: what the first decoding of a clip may take, in seconds and MB, and
+        in how many processes (`motive.clips.isolation.DecodingLimits`).
     """
 
     device: str = "auto"
     dtype: str = "auto"
     threads: int | None = Field(None, ge=1)
     batch: int | None = Field(None, ge=1)
+    engine: Literal["local", "ray"] = "local"
+    address: str | None = None
+    clip_seconds: float = Field(60.0, gt=0)
+    clip_memory: int = Field(2048, ge=1)
+    decoders: int | None = Field(None, ge=1)
 
 
 class RunConfig(_Section):
@@ -133,6 +144,11 @@ CHANGEABLE = (
     "compute.device",
     "compute.threads",
     "compute.batch",
+    "compute.engine",
+    "compute.address",
+    "compute.clip_seconds",
+    "compute.clip_memory",
+    "compute.decoders",
 )
 
 
@@ -173,7 +189,7 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def refuse_changes(old: RunConfig, new: RunConfig, run: Path) -> None:
+def refuse_changes(old: RunConfig, new: RunConfig, run: RunPath) -> None:
     """Raise UserError, naming the fields, when `new` would need other features than `old`.
 
     Features of two objectives are never mixed in one run.
@@ -209,7 +225,7 @@ def parse_overrides(words: list[str]) -> dict[str, Any]:
     return values
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: RunPath) -> dict[str, Any]:
     """The content of a YAML file.
 
     Raises UserError when there is none or it holds no mapping.

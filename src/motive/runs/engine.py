@@ -1,15 +1,20 @@
 """The local engine: a plain loop in this process, with decoding one step ahead."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
+from motive.errors import UserError
 from motive.runs.progress import Progress
 from motive.runs.stage import Failure, Stage
 from motive.runs.tables import Row, Table
 
-AHEAD = 2  # clips that are prepared while one is computed
+ENGINES = ("local", "ray")
+AHEAD = 2  # clips that each thread prepares while one is computed
 WAITING = 256  # rows that may wait for others to make a batch with
 FLUSH_ROWS, FLUSH_SECONDS = 64, 5.0  # whatever comes first; what is not flushed is done again
 
@@ -21,6 +26,48 @@ class StageReport:
     done: int
     failed: int
     seconds: float
+
+
+class Engine(Protocol):
+    """Whatever puts rows through a stage, as `run_local` does."""
+
+    def __call__(
+        self,
+        stage: Stage,
+        rows: Iterable[Row],
+        total: int,
+        results: Table,
+        failures: Table,
+        progress: Progress,
+        committed: Callable[[int, int], None] = ...,
+    ) -> StageReport: ...
+
+
+def make_engine(name: str, address: str | None = None) -> Engine:
+    """The engine called `name`: `local`, or `ray` for workers on the cluster at `address`.
+
+    Ray is asked for when there is work: a run that was made on a cluster can be read anywhere.
+    """
+    if name == "local":
+        return run_local
+    from motive.runs.ray_engine import run_ray
+
+    return partial(run_ray, address=address)
+
+
+def require_engine(name: str, address: str | None) -> None:
+    """Check that there is such an engine, and that it can be reached.
+
+    Raises UserError otherwise, and for an address that no engine asks for.
+    """
+    if name not in ENGINES:
+        raise UserError(f"there is no engine '{name}': use --engine {' or '.join(ENGINES)}")
+    if name == "ray":
+        from motive.runs.ray_cluster import require_ray
+
+        require_ray(address)
+    elif address is not None:
+        raise UserError("an address is a Ray cluster's: add --engine ray, or leave --address out")
 
 
 def run_local(
@@ -63,7 +110,7 @@ def run_local(
                     outcomes = stage.attempt_batch(batch)
                     for (row, _), outcome in zip(batch, outcomes, strict=True):
                         if isinstance(outcome, Failure):
-                            failed.append(_failure_row(stage, row, outcome.reason))
+                            failed.append(failure_row(stage, row["key"], outcome.reason))
                             counts["failed"] += 1
                         else:
                             done.append(outcome)
@@ -86,9 +133,10 @@ def run_local(
     return StageReport(counts["done"], counts["failed"], time.monotonic() - start)
 
 
-def _failure_row(stage: Stage, row: Row, reason: str) -> Row:
+def failure_row(stage: Stage, key: str, reason: str) -> Row:
+    """A failure as its table has it."""
     return {
-        "key": row["key"],
+        "key": key,
         "made_by": stage.fingerprint(),
         "stage": stage.name,
         "reason": reason,
@@ -96,6 +144,13 @@ def _failure_row(stage: Stage, row: Row, reason: str) -> Row:
 
 
 _Prepared = tuple[Row, Row | Exception]
+
+
+def outcomes(stage: Stage, rows: Iterable[Row]) -> Iterator[tuple[Row, Row | Failure]]:
+    """Each row with what an opened stage makes of it, as soon as it is made."""
+    for batch in _batches(stage, _prepared_ahead(stage, rows)):
+        for (row, _), outcome in zip(batch, stage.attempt_batch(batch), strict=True):
+            yield row, outcome
 
 
 def _batches(stage: Stage, rows: Iterable[_Prepared]) -> Iterator[list[_Prepared]]:
@@ -127,12 +182,17 @@ def _prepared_ahead(stage: Stage, rows: Iterable[Row]) -> Iterator[tuple[Row, Ro
         except Exception as error:  # handed to `attempt`, which knows what is a clip's fault
             return error
 
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="prepare") as pool:
-        waiting: list[tuple[Row, Future[Row | Exception]]] = []
+    pool = ThreadPoolExecutor(max_workers=stage.prepares, thread_name_prefix="prepare")
+    waiting: deque[tuple[Row, Future[Row | Exception]]] = deque()
+    try:
         for row in rows:
             waiting.append((row, pool.submit(prepare, row)))
-            if len(waiting) > AHEAD:
-                first, future = waiting.pop(0)
+            if len(waiting) > AHEAD * stage.prepares:
+                first, future = waiting.popleft()
                 yield first, future.result()
-        for first, future in waiting:
+        while waiting:
+            first, future = waiting.popleft()
             yield first, future.result()
+    finally:
+        # After Ctrl-C only what was begun is waited for.
+        pool.shutdown(cancel_futures=True)

@@ -14,6 +14,8 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bar
 
+from motive.printable import printable
+
 PLAIN_SECONDS = 10.0  # between two plain lines
 
 Advance = Callable[[str], None]
@@ -58,7 +60,8 @@ class Progress:
                 nonlocal count
                 count += 1
                 rate = count / max(1e-9, time.monotonic() - start)
-                shown = item if len(item) <= 40 else "…" + item[-39:]
+                shown = printable(item)
+                shown = shown if len(shown) <= 40 else "…" + shown[-39:]
                 bar.update(task, advance=1, rate=f"{rate:.1f}/s", item=shown)
 
             yield advance
@@ -76,7 +79,7 @@ class Progress:
                 rate = count / max(1e-9, now - start)
                 left = (total - count) / rate
                 self.console.print(
-                    f"{name} {count}/{total} {rate:.1f}/s {left:.0f} s left {item}",
+                    f"{name} {count}/{total} {rate:.1f}/s {left:.0f} s left {printable(item)}",
                     soft_wrap=True,
                     markup=False,
                     highlight=False,
@@ -88,4 +91,4 @@ class Progress:
     def say(self, text: str) -> None:
         """A line of its own."""
         if not self.quiet:
-            self.console.print(text, soft_wrap=True, markup=False, highlight=False)
+            self.console.print(printable(text), soft_wrap=True, markup=False, highlight=False)

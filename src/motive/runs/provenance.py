@@ -1,9 +1,7 @@
 """What made a run: versions, revision, the memory and seconds of its stages."""
 
 import json
-import os
 import platform
-import re
 import resource
 import subprocess
 import sys
@@ -14,6 +12,10 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from motive.runs.locks import locked
+from motive.runs.processes import is_leftover
+from motive.runs.remote import RemotePath, RunPath, whole_file
 
 _PACKAGES = (
     "torch",
@@ -53,36 +55,26 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
+def write_atomically(path: RunPath, content: str | bytes) -> None:
     """Write a whole file or nothing."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content.encode() if isinstance(content, str) else content)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    data = content.encode() if isinstance(content, str) else content
+    if isinstance(path, RemotePath):
+        path.write_bytes(data)
+        return
+    with whole_file(path) as part:
+        part.write_bytes(data)
 
 
-_PART = re.compile(r"\..+\.([0-9]{1,9})\.part")
+def remove_leftovers(folder: RunPath) -> None:
+    """Remove the files that killed processes of this host left half-written in `folder`.
 
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove the files that killed processes left half-written in `folder`, which no other may write into."""
+    Those of other hosts' processes stay, which may be in the middle of writing (`motive check` names them).
+    """
+    if isinstance(folder, RemotePath):
+        return  # an object is there whole or not at all
     for part in folder.glob(".*.part"):
-        match = _PART.fullmatch(part.name)
-        if match and not _is_another_process(int(match[1])):
+        if is_leftover(part.name):
             part.unlink(missing_ok=True)
-
-
-def _is_another_process(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)  # signal 0 is only asked for, not sent
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    # In a container the process that was killed may have had this one's number.
-    return pid != os.getpid()
 
 
 class StageLog:
@@ -90,7 +82,7 @@ class StageLog:
     rows that it has done and failed.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: RunPath) -> None:
         self.path = path
 
     def read(self) -> dict[str, dict[str, float]]:
@@ -125,6 +117,11 @@ class Measurement:
 
     def save(self) -> None:
         """Write down what was done up to now, so that a kill loses no more than what comes after."""
+        # Other processes add their seconds to the same file.
+        with locked(self._log.path.parent / "claims" / "log.lock"):
+            self._save()
+
+    def _save(self) -> None:
         log: dict[str, Any] = self._log.read()
         entry = log.setdefault(
             self._stage, {"seconds": 0.0, "peak_mb": 0.0, "done": 0, "failed": 0}

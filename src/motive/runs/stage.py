@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import pyarrow as pa
@@ -19,6 +20,18 @@ class Failure:
     reason: str
 
 
+@dataclass(frozen=True)
+class Resources:
+    """What one worker of a stage takes of a cluster's machine.
+
+    device: of a stage with a network, as `--device` names it; empty for one that needs no GPU anywhere.
+    cpus: cores that it keeps busy; None for all of a machine's, of a stage with processes of its own.
+    """
+
+    device: str = ""
+    cpus: int | None = 1
+
+
 class Stage(ABC):
     """Work on one clip after another, each independent of the others.
 
@@ -31,6 +44,16 @@ class Stage(ABC):
     schema: pa.Schema
     notes: Sequence[str] = ()  # what a user should know of how the rows were computed
 
+    @property
+    def resources(self) -> Resources:
+        """What a worker takes."""
+        return Resources()
+
+    @property
+    def places(self) -> list[Path]:
+        """Files and folders, besides those that rows name, that a worker reads."""
+        return []
+
     @abstractmethod
     def fingerprint(self) -> str:
         """Equal for stages that give equal rows."""
@@ -40,6 +63,11 @@ class Stage(ABC):
 
     def close(self) -> None:  # noqa: B027
         """Let go of what `open` loaded."""
+
+    @property
+    def prepares(self) -> int:
+        """How many rows `prepare` may be at work on at once, each in a thread."""
+        return 1
 
     def prepare(self, row: Row) -> Row:
         """The part that may run ahead in another thread (decoding); the default does nothing."""
@@ -76,7 +104,14 @@ class Stage(ABC):
             result = self.process(self.prepare(row) if prepared is None else prepared)
         except ClipError as error:
             return Failure(row["key"], str(error))
-        except (RuntimeError, ValueError, ArithmeticError, LookupError, TypeError) as error:
+        except (
+            RuntimeError,
+            ValueError,
+            ArithmeticError,
+            LookupError,
+            TypeError,
+            MemoryError,
+        ) as error:
             if _out_of_memory(error):
                 # Not the clip's fault: on a larger machine, or alone, it may well go through.
                 raise UserError(
@@ -110,4 +145,6 @@ class Stage(ABC):
 def _out_of_memory(error: Exception) -> bool:
     """torch's own error on CUDA, a plain RuntimeError on the CPU."""
     text = str(error).lower()
-    return "out of memory" in text or "can't allocate memory" in text
+    return (
+        isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
+    )

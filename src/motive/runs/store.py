@@ -1,28 +1,34 @@
 """Everything a run keeps: its tables, who is done, who failed, and why."""
 
-from collections.abc import Callable, Iterable
-from pathlib import Path
+import time
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pyarrow as pa
 
 from motive.runs import members as membership
-from motive.runs.engine import run_local
+from motive.runs.claims import Claim, Claims, Queue
+from motive.runs.engine import Engine, StageReport, run_local
 from motive.runs.progress import Progress
 from motive.runs.provenance import StageLog
+from motive.runs.remote import RunPath
 from motive.runs.stage import Stage
 from motive.runs.tables import Row, Table
 
 FAILURE_SCHEMA = pa.schema([("stage", pa.string()), ("reason", pa.string())])
 OBJECTIVE_SCHEMA = pa.schema([("objective", pa.string())])
 _OBJECTIVES_MADE_BY = "motive"
+_POLL_SECONDS = 1.0  # between two looks at what other processes have done
 
 
 class Store:
-    """The tables of the run in `path`, and the log of its stages."""
+    """The tables of the run in `path`, and the log of its stages.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    engine: what puts rows through a stage.
+    """
+
+    def __init__(self, path: RunPath, engine: Engine = run_local) -> None:
+        self.path, self.engine = path, engine
         self.log = StageLog(path / "stages.json")
         self.members = self.table("members", membership.SCHEMA)
         self.failures = self.table("failures", FAILURE_SCHEMA)
@@ -50,37 +56,63 @@ class Store:
         wanted: dict[str, Any],
         progress: Progress,
         load: Callable[[list[Any]], Iterable[Row]] = iter,
-    ) -> list[str]:
+    ) -> int:
         """Put what has neither result nor failure through the stage, in the order of the keys.
 
         wanted: what the stage is asked for, by key.
         load: turns the wanted things, in order, into the stage's rows.
 
-        Returns the keys that were worked on.
+        Several processes may do so at once: each takes what no other has, waits for what the others have
+        in the end, and takes over what they drop.
+
+        Returns how many keys this process worked on.
         """
         with self.log.measure(stage.name) as measured:
-            done, failed = self.done(stage), self.failed(stage)
-            # Counted in the tables, so that the log is right whatever happened to it before.
-            counts = [len(done), len(failed)]
+            results, fingerprint = self.results(stage), stage.fingerprint()
 
-            def committed(new_done: int, new_failed: int) -> None:
-                counts[0] += new_done
-                counts[1] += new_failed
-                measured.done, measured.failed = counts
-                measured.save()
+            def settled() -> tuple[set[str], set[str]]:
+                done, failed = (
+                    table.follow(fingerprint).keys for table in (results, self.failures)
+                )
+                # Counted in the tables, so that the log is right whoever worked on them.
+                measured.done, measured.failed = len(done), len(failed)
+                return done, failed
 
-            measured.done, measured.failed = counts
+            done, failed = settled()
             todo = [key for key in sorted(wanted) if key not in done and key not in failed]
-            rows = load([wanted[key] for key in todo])
-            ran = run_local(
-                stage, rows, len(todo), self.results(stage), self.failures, progress, committed
-            )
+            start, ran = time.monotonic(), [StageReport(0, 0, 0.0)]
+            with Claims(self.path, stage.name, fingerprint) as claims:
+                queue = Queue(claims, todo, settled)
+
+                def rows(keys: list[str]) -> Iterator[Row]:
+                    while keys:
+                        yield from load([wanted[key] for key in keys])
+                        keys = queue.take()
+
+                def committed(new_done: int, new_failed: int) -> None:
+                    queue.committed(new_done + new_failed)
+                    settled()
+                    measured.save()
+
+                for keys, left in _turns(queue, stage.name, progress):
+                    ran.append(
+                        self.engine(
+                            stage, rows(keys), left, results, self.failures, progress, committed
+                        )
+                    )
+            done, failed = settled()
+            # Of two processes that had a clip one may have failed: the clip is done.
+            self.failures.drop(sorted(done & failed), fingerprint)
+            settled()
         if todo:
+            elsewhere = len(todo) - queue.taken
             progress.say(
-                f"{stage.name}: {ran.done} done, {ran.failed} failed, "
-                f"{len(wanted) - len(todo)} were there, {ran.seconds:.1f} s"
+                f"{stage.name}: {sum(r.done for r in ran)} done, {sum(r.failed for r in ran)} failed, "
+                f"{len(wanted) - len(todo)} were there, "
+                + (f"{elsewhere} done by other processes, " if elsewhere else "")
+                + f"{time.monotonic() - start:.1f} s"
             )
-        return todo
+        return queue.taken
 
     def save_objective(self, key: str, text: str) -> None:
         """Keep an objective's JSON, so that a later error can name what differs."""
@@ -91,3 +123,26 @@ class Store:
     def other_objectives(self, key: str) -> list[str]:
         """The JSON of every objective but `key` that features were made for."""
         return [r["objective"] for r in self.objectives.rows() if r["key"] != key]
+
+
+def _turns(queue: Queue, stage: str, progress: Progress) -> Iterator[tuple[list[str], int]]:
+    """First keys and number of keys of each turn of work, until all is done here or elsewhere.
+
+    Between two turns nothing is held back that another process could be waiting for.
+    """
+    said = 0
+    while len(queue):
+        left = len(queue)
+        if keys := queue.take():
+            yield keys, left
+            said = 0
+        elif len(queue):
+            if len(queue) != said:
+                said = len(queue)
+                progress.say(f"{stage}: waiting for {said} that {_names(queue.others)} at work on")
+            time.sleep(_POLL_SECONDS)
+
+
+def _names(others: list[Claim]) -> str:
+    numbers = ", ".join(str(claim.process.pid) for claim in others[:4])
+    return f"process {numbers} is" if len(others) == 1 else f"processes {numbers} are"

@@ -3,20 +3,46 @@
 Every row carries `key`, what it is about, and `made_by`, the fingerprint of the stage and settings that
 made it. A row counts as done only for its own `made_by`, so that nothing made with other settings is
 ever taken for this run's.
+
+Several processes may write into one table: each commit is made under a lock, after a look at what the
+others have committed, so that no key gets two rows of one `made_by` whoever thinks that it is his to do.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from datetime import timedelta
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
 
 from motive.errors import UserError
+from motive.runs.checksums import Checksums
+from motive.runs.fragments import Written, commit_fragments, read_fragments, write_fragments
+from motive.runs.keys import KnownKeys
+from motive.runs.locks import locked
+from motive.runs.remote import RemotePath, RunPath, on_disk
 
 Row = dict[str, Any]
 KEY_COLUMNS = [pa.field("key", pa.string()), pa.field("made_by", pa.string())]
-_MANY_FRAGMENTS = 64  # more of them are merged when a stage ends
+# On an object store Lance itself lets no second row of a key in, if told so when the table is made.
+_UNIQUE_KEY_COLUMNS = [
+    pa.field(
+        f.name, f.type, nullable=False, metadata={"lance-schema:unenforced-primary-key": "true"}
+    )
+    for f in KEY_COLUMNS
+]
+
+# Reading a table takes a millisecond or two for each fragment, and each commit lists them all. So they are
+# merged in two steps, which write each row twice more, whatever the number of rows; large rows less often.
+_MANY_FRAGMENTS = 64  # more of them that are smaller than the step are merged
+_MERGED_ROWS = (4096, 262_144)
+_MERGED_BYTES = 256 * 2**20
+_RETRIES = 100  # of a commit that others were faster with
+_LOOK_EVERY = 16  # appends between two looks at the number of fragments
+
+# What merging and replacing leave behind is kept so long, for readers that have it open.
+KEPT_VERSIONS = timedelta(days=1)
 
 
 class Table:
@@ -25,25 +51,131 @@ class Table:
     schema: the columns beside `key` and `made_by`. A column of lists of numbers takes flat arrays.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
+    def __init__(self, path: RunPath, schema: pa.Schema) -> None:
         self.path = path
-        self.schema = pa.schema([*KEY_COLUMNS, *schema])
+        keys = _UNIQUE_KEY_COLUMNS if isinstance(path, RemotePath) else KEY_COLUMNS
+        self.schema = pa.schema([*keys, *schema])
+        self._known: dict[str, KnownKeys] = {}
+        self._appends = 0
+
+    def __reduce__(self) -> tuple[type["Table"], tuple[RunPath, pa.Schema]]:
+        # Another process has to look for itself which keys are there.
+        return Table, (self.path, pa.schema(list(self.schema)[len(KEY_COLUMNS) :]))
 
     def exists(self) -> bool:
+        versions = self.path / "_versions"
+        if isinstance(versions, RemotePath):
+            return versions.exists()
         # A first write that was broken off leaves the folder and no version in it.
-        return any((self.path / "_versions").glob("*.manifest"))
+        return any(versions.glob("*.manifest"))
 
-    def append(self, rows: Sequence[Row]) -> None:
-        """Commit `rows` all together or not at all.
+    @cached_property
+    def storage_options(self) -> dict[str, str] | None:
+        """What Lance must be told to find the table; None on a disk."""
+        return self.path.lance_options() if isinstance(self.path, RemotePath) else None
 
-        Raises UserError when the disk is full or cannot be written.
+    @cached_property
+    def _checksums(self) -> Checksums:
+        return Checksums(on_disk(self.path))
+
+    def append(self, rows: Sequence[Row]) -> int:
+        """Commit `rows` all together or not at all; those that are there already are left as they are.
+
+        Returns how many were not there.
+
+        Raises UserError when the disk is full or cannot be written, or for a table of another version.
         """
-        if rows:
-            self._write(pa.Table.from_pylist(list(rows), schema=self.schema), "append")
+        if not rows:
+            return 0
+        # Made here, where a value of the wrong kind is the caller's mistake and not the disk's.
+        table = pa.Table.from_pylist(list(rows), schema=self.schema)
+        if isinstance(self.path, RemotePath):
+            with _writing(self.path):
+                return self._insert(table)
+        with self._writing_alone():
+            first: dict[tuple[str, str], int] = {}
+            for made_by in {row["made_by"] for row in rows}:
+                there = self.follow(made_by).keys
+                for index, row in enumerate(rows):
+                    if row["made_by"] == made_by and row["key"] not in there:
+                        first.setdefault((row["key"], made_by), index)
+            if first:
+                if len(first) < len(rows):
+                    table = table.take(sorted(first.values()))
+                dataset = self._write(table, "append")
+                self._appends += 1
+                if self._appends % _LOOK_EVERY == 0:
+                    _merge_fragments(dataset)
+                for made_by in {made_by for _, made_by in first}:
+                    mine = [key for key, by in first if by == made_by]
+                    self._known[made_by].wrote(dataset, mine)
+            return len(first)
+
+    def write_aside(self, rows: Sequence[Row], *, at_least: int) -> Written | None:
+        """Write rows beside the table, for a later `commit`, from whatever machine.
+
+        at_least: bytes; fewer are not worth a file of their own, and None says that nothing was written.
+            It says so on an object store too, where Lance has to see the rows to keep keys unique.
+        """
+        if not rows or isinstance(self.path, RemotePath):
+            return None
+        table = pa.Table.from_pylist(list(rows), schema=self.schema)
+        if table.nbytes < at_least:
+            return None
+        with _writing(self.path):
+            return write_fragments(str(self.path), table)
+
+    def commit(self, written: Sequence[Written]) -> int:
+        """Make what `write_aside` wrote part of the table, all together or not at all.
+
+        Rows that are there already are left as they are. Returns how many were not there.
+
+        Raises UserError as `append` does.
+        """
+        if not written:
+            return 0
+        with self._writing_alone():
+            dataset = self._open()
+            new: list[Written] = []
+            twice: list[Written] = []
+            here: set[str] = set()
+            for one in written:
+                there = here.union(*(self.follow(made_by).keys for made_by in one.made_by))
+                (twice if there.intersection(one.keys) else new).append(one)
+                here.update(one.keys)
+            if new:
+                dataset = commit_fragments(dataset, new)
+                self._appends += 1
+                if self._appends % _LOOK_EVERY == 0:
+                    _merge_fragments(dataset)
+                for made_by in {name for one in new for name in one.made_by}:
+                    mine = [key for one in new if made_by in one.made_by for key in one.keys]
+                    self._known[made_by].wrote(dataset, mine)
+        # A row of these is there: another process did it meanwhile. The rest is appended row by row.
+        done = sum(len(one.keys) for one in new)
+        return done + sum(self.append(read_fragments(str(self.path), one)) for one in twice)
+
+    def create(self) -> None:
+        """Make the table, without rows, unless it is there: `write_aside` needs one."""
+        if not self.exists():
+            with self._writing_alone():
+                if not self.exists():
+                    self._write(self.schema.empty_table(), "create")
 
     def replace(self, rows: Sequence[Row]) -> None:
         """Commit `rows` in place of all that was there."""
-        self._write(pa.Table.from_pylist(list(rows), schema=self.schema), "overwrite")
+        table = pa.Table.from_pylist(list(rows), schema=self.schema)
+        with self._writing_alone():
+            self._write(table, "overwrite")
+
+    def follow(self, made_by: str) -> KnownKeys:
+        """The keys of the rows made by `made_by`, as they are now; cheap to ask for again and again."""
+        known = self._known.setdefault(made_by, KnownKeys(_made_by(made_by)))
+        if self.exists():
+            known.follow(self._open())
+        else:
+            known.forget()
+        return known
 
     def keys(self, made_by: str) -> set[str]:
         """The keys of the rows made by `made_by`."""
@@ -62,6 +194,13 @@ class Table:
         for batch in self._open().to_batches(columns=columns, filter=wanted, batch_size=64):
             yield from _as_rows(batch)
 
+    def columns(self, made_by: str, names: list[str]) -> pa.Table:
+        """Whole columns of the rows made by `made_by`, as Arrow holds them; no rows if there is no table."""
+        if not self.exists():
+            fields = [self.schema.field(name) for name in names if name in self.schema.names]
+            return pa.schema(fields).empty_table()
+        return self._open().to_table(columns=names, filter=_made_by(made_by))
+
     def lookup(
         self, keys: Sequence[str], made_by: str, *, columns: list[str] | None = None
     ) -> dict[str, Row]:
@@ -76,45 +215,135 @@ class Table:
     def count(self) -> int:
         return self._open().count_rows() if self.exists() else 0
 
-    def drop(self, keys: Sequence[str]) -> None:
-        """Remove the rows of these keys, whoever made them."""
+    def drop(self, keys: Sequence[str], made_by: str | None = None) -> None:
+        """Remove the rows of these keys, made by `made_by` or whoever made them."""
         if keys and self.exists():
-            with _writing(self.path):
-                self._open().delete(f"key IN ({_listed(keys)})")
+            with self._writing_alone():
+                by = "" if made_by is None else f" AND {_made_by(made_by)}"
+                self._open().delete(f"key IN ({_listed(keys)}){by}")
+
+    def drop_fragment(self, fragment: int) -> None:
+        """Remove the rows of a fragment whose files cannot be read."""
+        import lance
+
+        with self._writing_alone():
+            dataset = self._open()
+            gone = lance.LanceOperation.Delete([], [fragment], f"fragment {fragment} is damaged")
+            lance.LanceDataset.commit(
+                dataset.uri,
+                gone,
+                read_version=dataset.version,
+                storage_options=self.storage_options,
+            )
+
+    def open(self) -> Any:
+        """The Lance dataset as it is now.
+
+        Raises UserError when it cannot be read, or is of another version of motive or Lance.
+        """
+        return self._open()
 
     def tidy(self) -> None:
-        """Merge the fragments that many small appends leave behind."""
-        if self.exists() and len((dataset := self._open()).get_fragments()) > _MANY_FRAGMENTS:
-            with _writing(self.path):
-                dataset.optimize.compact_files()
+        """Merge the fragments that many small appends leave behind, and remove old versions."""
+        if self.exists():
+            with self._writing_alone():
+                dataset = self._open()
+                self._merge(dataset)
+                if dataset.version > _MANY_FRAGMENTS:
+                    dataset.cleanup_old_versions(KEPT_VERSIONS, error_if_tagged_old_versions=False)
 
     def _open(self) -> Any:
         import lance
 
         try:
-            dataset = lance.dataset(str(self.path))
+            dataset = lance.dataset(str(self.path), storage_options=self.storage_options)
         except (ValueError, OSError) as error:
+            if "upgrade Lance" in str(error):  # its word on a format that it does not know
+                raise UserError(
+                    f"the table {self.path} was written by a newer version of motive or Lance: update "
+                    "them, with pip install --upgrade motive-attribution pylance"
+                ) from None
             raise UserError(
                 f"the table {self.path} cannot be read ({_first_line(error)}): "
                 "remove that folder and run again to make it anew"
             ) from None
         there = {field.name: field.type for field in dataset.schema}
-        if any(there.get(field.name) != field.type for field in self.schema):
+        missing = any(there.get(field.name) != field.type for field in self.schema)
+        # Whoever names no columns only reads, and may read those of a newer version.
+        more = len(self.schema) > len(KEY_COLUMNS) and there.keys() - set(self.schema.names)
+        if missing or more:
             raise UserError(
                 f"the table {self.path} was written by another version of motive: "
                 "remove that folder and run again to make it anew"
             )
         return dataset
 
-    def _write(self, table: pa.Table, mode: str) -> None:
+    def _write(self, table: pa.Table, mode: str) -> Any:
         import lance
 
-        if mode == "append" and self.exists():
-            self._open()  # refuses a table of another version
-        with _writing(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+        return lance.write_dataset(
+            table,
+            str(self.path),
             # Asked for an append, Lance warns of a table that is not there yet.
-            lance.write_dataset(table, str(self.path), mode=mode if self.exists() else "create")
+            mode=mode if self.exists() else "create",
+            storage_options=self.storage_options,
+        )
+
+    def _insert(self, table: pa.Table) -> int:
+        """Append the rows whose key is not there, by Lance's own means. Returns how many those were."""
+        if not self.exists():
+            try:
+                self._write(table.slice(0, 0), "create")
+            except OSError:
+                if not self.exists():  # else another process was first
+                    raise
+        merge = self._open().merge_insert(["key", "made_by"]).when_not_matched_insert_all()
+        merge.conflict_retries(_RETRIES).retry_timeout(timedelta(minutes=10))
+        inserted = int(merge.execute(table)["num_inserted_rows"])
+        self._appends += 1
+        if self._appends % _LOOK_EVERY == 0:
+            self._merge(self._open())  # each commit reads the keys of every fragment
+        return inserted
+
+    def _merge(self, dataset: Any) -> None:
+        """Make few fragments of many small neighbours."""
+        try:
+            _merge_fragments(dataset)
+        except (OSError, RuntimeError, ValueError):
+            if not isinstance(self.path, RemotePath):
+                raise
+            # Without a lock another process may have been faster. The next one to look does it.
+
+    @contextmanager
+    def _writing_alone(self) -> Iterator[None]:
+        """Let no other process commit into the table, and say so when the disk refuses."""
+        with _writing(self.path):
+            if isinstance(self.path, RemotePath):
+                yield
+            else:
+                with locked(self.path.with_suffix(".lock")):
+                    yield
+                    if self.exists():
+                        self._checksums.add(self._open())
+
+
+def _merge_fragments(dataset: Any) -> None:
+    """Make few fragments of many small neighbours; the rows and their order stay."""
+    merged = 0  # rows of what the step before makes
+    for step in _MERGED_ROWS:
+        fragments = [f.metadata for f in dataset.get_fragments()]
+        recent = fragments[-_MANY_FRAGMENTS:]
+        size = sum(file.file_size_bytes or 0 for f in recent for file in f.files)
+        row_bytes = max(1, size // max(1, sum(f.physical_rows for f in recent)))
+        most = max(2, min(step, _MERGED_BYTES // row_bytes))
+        if sum(merged <= f.physical_rows < most for f in fragments) > _MANY_FRAGMENTS:
+            dataset.optimize.compact_files(
+                target_rows_per_fragment=most,
+                num_threads=1,
+                batch_size=max(1, min(1024, most // 8)),
+            )
+            dataset.checkout_latest()  # else the next step would see the fragments as they were
+        merged = most
 
 
 def _quoted(text: str) -> str:
@@ -130,7 +359,7 @@ def _made_by(made_by: str) -> str:
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def _writing(path: RunPath) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, ValueError) as error:

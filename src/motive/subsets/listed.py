@@ -41,12 +41,12 @@ def listed_subset(run: "Run", path: Path) -> Subset:
         found = ids.get(name) or members.get(name)
         if found is None:
             raise UserError(
-                f"{path} lists '{name}', which is no clip of {run.path}: correct the list"
+                f"{path} lists '{name}', which is no clip of {run.folder}: correct the list"
             )
         if found.clip_id not in ready:
             raise UserError(
                 f"{path} lists '{name}', which the run could not use "
-                f"(see {run.path / 'failures.csv'}): take it out of the list"
+                f"(see {run.folder / 'failures.csv'}): take it out of the list"
             )
         if found.clip_id in chosen:
             raise UserError(

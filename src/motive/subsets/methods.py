@@ -107,8 +107,8 @@ def choose_subset(
 
 
 def without_mask(run: "Run") -> Objective:
-    """The run's objective with W = 1: Motive without the mask."""
-    return replace(run.objective, mask="none")
+    """The paper's objective with the run's settings and W = 1: Motive without the mask."""
+    return replace(run.plan.paper_objective, mask="none")
 
 
 _Chosen = tuple[tuple[str, ...], str]
@@ -120,7 +120,7 @@ def _selection(choice: _Choice) -> _Chosen:
     if unknown := [row["file_name"] for row in rows if row["clip_id"] not in at]:
         raise UserError(
             f"selection.csv ranks {unknown[0]}, which has no features any more: "
-            f"run motive score and motive select on {choice.run.path}"
+            f"run motive score and motive select on {choice.run.folder}"
         )
     return choice.best(at[row["clip_id"]] for row in rows), "Motive's own votes, with its mask"
 
