@@ -291,7 +291,7 @@ def write_results(
     truth: Truth,
     size: Size,
 ) -> None:
-    """`table1.json`, `table1.md` and the figure."""
+    """`table1.json`, `README.md` with what is read in it (`notes.md`), and the figure."""
     rendered, chosen = truth.of_rendered(size), chosen_kinds(run, arms, size.seeds)
     content = comparison.as_json() | {
         "rendered": rendered,
@@ -305,6 +305,9 @@ def write_results(
     write_atomically(out / "table1.json", json.dumps(content, indent=1) + "\n")
     lines = [
         "# Table 1 in miniature",
+        "",
+        "Made by `python scripts/table1.py --out docs/results/table1 --work runs/table1`; by training "
+        "seed in `table1.json`.",
         "",
         comparison.as_markdown(),
         f"The classifier is right on {truth.classifier.accuracy:.1%} of rendered clips that it was not "
@@ -324,7 +327,10 @@ def write_results(
             "name.",
             "",
         ]
-    write_atomically(out / "table1.md", "\n".join(lines))
+    lines += ["![Figure](table1.png)", ""]
+    if (notes := out / "notes.md").is_file():
+        lines.append(notes.read_text(encoding="utf-8"))
+    write_atomically(out / "README.md", "\n".join(lines))
     draw(out / "table1.png", comparison, rendered)
 
 

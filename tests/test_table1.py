@@ -57,6 +57,6 @@ def test_the_short_study_runs(tmp_path: Path) -> None:
     assert len(found["chosen"]["full"]["kinds"]) == len(KINDS)
     with (tmp_path / "out" / "table1.csv").open(newline="") as file:
         assert {row["arm"] for row in csv.DictReader(file)} == set(arms)
-    page = (tmp_path / "out" / "table1.md").read_text()
+    page = (tmp_path / "out" / "README.md").read_text()
     assert "V-JEPA 2, which are not here" in page
     assert (tmp_path / "out" / "table1.png").stat().st_size > 10_000
