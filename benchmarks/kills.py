@@ -21,8 +21,10 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,11 @@ AGAIN = 0.25  # of the kills hit the rerun of a run that was killed
 
 @dataclass(frozen=True)
 class Kill:
-    """One kill. stage: the first one that was not done then. after_s: since the command's start."""
+    """One kill.
+
+    stage: the first one that was not done then.
+    after_s: since the stage that it was meant for began.
+    """
 
     engine: str
     victim: str
@@ -68,15 +74,26 @@ def stage_now(run: Path, finished: Path) -> str:
     return "end"
 
 
-def moments(finished: Path, total: float) -> list[tuple[str, float, float]]:
-    """Stage, begin and end in seconds of a command, as an undisturbed one had them."""
+def lengths(finished: Path, total: float) -> dict[str, float]:
+    """Seconds of each stage in an undisturbed run, in order; `start` is what comes before them."""
     log = json.loads((finished / "stages.json").read_text())
-    spans, at = [], max(0.0, total - sum(entry["seconds"] for entry in log.values()))
-    spans.append(("start", 0.0, at))
-    for stage, entry in log.items():
-        spans.append((stage, at, at + entry["seconds"]))
-        at += entry["seconds"]
-    return spans
+    stages = {stage: float(entry["seconds"]) for stage, entry in log.items()}
+    return {"start": max(0.1, total - sum(stages.values())), **stages}
+
+
+def wait_for(before: str | None, seconds: float, run: Path, alive: Callable[[], bool]) -> None:
+    """So many seconds into the stage that follows `before`, or until nothing is alive.
+
+    A stage begins when the one before it is in the run's log; the first one, when there is a run.
+    """
+    log = run / "stages.json"
+    while alive():
+        if before is None or (before == "start" and (run / "run.yaml").exists()):
+            break
+        if log.exists() and before in json.loads(log.read_text()):
+            break
+        time.sleep(0.005)
+    time.sleep(seconds)
 
 
 class Ray:
@@ -164,24 +181,28 @@ def environment_of(pid: int) -> str:
         return ""
 
 
-def strike_local(motive: Terminal, words: list[str], after: float) -> bool:
+def strike_local(
+    motive: Terminal, words: list[str], when: Callable[[Callable[[], bool]], None]
+) -> bool:
     """Start and kill; says whether the kill came in time."""
-    outcome = motive.start(*words).kill_after(after)
+    started = motive.start(*words)
+    when(started.process.is_alive)
+    outcome = started.kill_after(0.0)
     if outcome.code not in (KILLED, 0):
         raise SystemExit(f"a command failed without a kill:\n{outcome.err}")
     return outcome.code == KILLED
 
 
 def strike_ray(
-    words: list[str], log: Path, after: float, victim: str, chance: random.Random
+    words: list[str],
+    log: Path,
+    when: Callable[[Callable[[], bool]], None],
+    victim: str,
+    chance: random.Random,
 ) -> bool:
     """Start, kill, and wait for the end; says whether the kill came in time."""
     command = Ray(words, log)
-    try:
-        command.process.wait(after)
-        return False
-    except subprocess.TimeoutExpired:
-        pass
+    when(lambda: command.process.poll() is None)
     hit = command.strike(victim, chance)
     code = command.code()
     if victim == "worker" and code != 0:
@@ -230,16 +251,18 @@ def campaign(kills: int, engine: str, seed: int, work: Path) -> dict[str, Any]:
         mine = [*words, "--engine", name, "--out", str(run)]
         hits: list[Kill] = []
         while not hits or chance.random() < AGAIN:
-            _, begin, end = chance.choice(moments(finished, calm))
-            after = chance.uniform(begin, end) * total[name] / calm
-            since = time.monotonic()
+            stages = lengths(finished, calm)
+            stage = chance.choice(list(stages))
+            before = dict(zip(stages, [None, *stages], strict=False))[stage]
+            after = chance.uniform(0.0, stages[stage])
             victim = chance.choice(("driver", "worker", "both")) if name == "ray" else "driver"
+
+            when = partial(wait_for, before, after, run)
             if name == "local":
-                hit = strike_local(motive, mine, after)
+                hit = strike_local(motive, mine, when)
             else:
-                hit = strike_ray(mine, work / "ray.log", after, victim, chance)
+                hit = strike_ray(mine, work / "ray.log", when, victim, chance)
             if not hit:
-                total[name] = time.monotonic() - since  # the machine has more time than it had
                 break  # it was done already: compared all the same
             hits.append(Kill(name, victim, stage_now(run, finished), round(after, 3)))
         motive(*words, "--out", run).succeeded()

@@ -293,7 +293,12 @@ class Run:
         self.store.save_objective(objective.id, objective.to_json())
         wanted = ready_for_gradients(members, self.plan, self.store)
         failed = {row["key"] for row in self.store.failures.rows(objective.id)}
-        if wanted.keys() <= self._feature_table(objective).keys(objective.id) | failed:
+        done = self._feature_table(objective).keys(objective.id)
+        if wanted.keys() <= done | failed:
+            name = "query gradients" if of_queries else "gradients"
+            if name not in self.store.log.read():  # killed between the last row and its count
+                with self.store.log.measure(name) as measured:
+                    measured.done, measured.failed = len(done), len(failed)
             return
         from motive.gradients.stage import GradientStage, QueryGradientStage
 

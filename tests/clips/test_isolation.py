@@ -199,10 +199,11 @@ def test_a_run_goes_on_after_a_clip_that_hangs(zoo: Path, pipe: Path, tmp_path: 
     results = Table(tmp_path / "files.lance", stage.schema)
     failures = Table(tmp_path / "failures.lance", FAILURE_SCHEMA)
     rows = [{"key": file_key(path), "path": str(path)} for path in paths]
+    before = threading.active_count()
     ran = run_local(stage, rows, len(rows), results, failures, Progress(quiet=True))
     assert (ran.done, ran.failed) == (6, 1)
     assert [row["key"] for row in results.rows()] == [r["key"] for r in rows if r is not rows[1]]
     assert [row["reason"] for row in failures.rows()] == [
         "took longer than 3 s to decode (see --clip-seconds)"
     ]
-    assert threading.active_count() < 10
+    assert threading.active_count() < before + 8  # Lance keeps some of its own

@@ -19,8 +19,8 @@ def test_ctrl_c_is_one_sentence_and_keeps_what_was_done(
     motive: Terminal, finished: Finished, tmp_path: Path
 ) -> None:
     words = (*finished.words, "--out", tmp_path / "run")
-    # Ingest opens each clip to hash it: in the middle of that.
-    interrupt = SignalAt("open", 9, signal.SIGINT, ending=".mp4")
+    # Ingest claims the next clips when the first ones are on their way: in the middle of that.
+    interrupt = SignalAt("open", 2, signal.SIGINT, ending="claims.lock")
     outcome = motive.start(*words, signal_at=interrupt).outcome()
     assert (outcome.code, outcome.out) == (130, "")
     assert outcome.err == "motive: interrupted; run the same command again to go on\n"
