@@ -8,6 +8,7 @@ Several processes may write into one table: each commit is made under a lock, af
 others have committed, so that no key gets two rows of one `made_by` whoever thinks that it is his to do.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -39,6 +40,7 @@ _MANY_FRAGMENTS = 64  # more of them that are smaller than the step are merged
 _MERGED_ROWS = (4096, 262_144)
 _MERGED_BYTES = 256 * 2**20
 _RETRIES = 100  # of a commit that others were faster with
+_MAKING_SECONDS = 30.0  # in which another process has made the table that it began to make
 _LOOK_EVERY = 16  # appends between two looks at the number of fragments
 
 # What merging and replacing leave behind is kept so long, for readers that have it open.
@@ -292,11 +294,7 @@ class Table:
     def _insert(self, table: pa.Table) -> int:
         """Append the rows whose key is not there, by Lance's own means. Returns how many those were."""
         if not self.exists():
-            try:
-                self._write(table.slice(0, 0), "create")
-            except OSError:
-                if not self.exists():  # else another process was first
-                    raise
+            self._create_once(table.slice(0, 0))
         merge = self._open().merge_insert(["key", "made_by"]).when_not_matched_insert_all()
         merge.conflict_retries(_RETRIES).retry_timeout(timedelta(minutes=10))
         inserted = int(merge.execute(table)["num_inserted_rows"])
@@ -304,6 +302,19 @@ class Table:
         if self._appends % _LOOK_EVERY == 0:
             self._merge(self._open())  # each commit reads the keys of every fragment
         return inserted
+
+    def _create_once(self, empty: pa.Table) -> None:
+        """Make the table on an object store, or wait until the process that was first has made it.
+
+        Lance lets a second creation overwrite the first one, with the rows that it has by then.
+        """
+        assert isinstance(self.path, RemotePath)
+        first = (self.path.parent / f"{self.path.name}.made").create(b"")
+        last = time.monotonic() + _MAKING_SECONDS
+        while not first and not self.exists() and time.monotonic() < last:
+            time.sleep(0.2)
+        if not self.exists():  # ours to make, or the first one was killed
+            self._write(empty, "create")
 
     def _merge(self, dataset: Any) -> None:
         """Make few fragments of many small neighbours."""
