@@ -9,10 +9,10 @@ others have committed, so that no key gets two rows of one `made_by` whoever thi
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import pyarrow as pa
@@ -39,6 +39,7 @@ _UNIQUE_KEY_COLUMNS = [
 _MANY_FRAGMENTS = 64  # more of them that are smaller than the step are merged
 _MERGED_ROWS = (4096, 262_144)
 _MERGED_BYTES = 256 * 2**20
+_TRIES = 10  # of a commit that Lance cannot reconcile with another's
 _RETRIES = 100  # of a commit that others were faster with
 _MAKING_SECONDS = 30.0  # in which another process has made the table that it began to make
 _LOOK_EVERY = 16  # appends between two looks at the number of fragments
@@ -295,13 +296,27 @@ class Table:
         """Append the rows whose key is not there, by Lance's own means. Returns how many those were."""
         if not self.exists():
             self._create_once(table.slice(0, 0))
-        merge = self._open().merge_insert(["key", "made_by"]).when_not_matched_insert_all()
-        merge.conflict_retries(_RETRIES).retry_timeout(timedelta(minutes=10))
-        inserted = int(merge.execute(table)["num_inserted_rows"])
+        inserted = self._tried_again(partial(self._merge_insert, table))
         self._appends += 1
         if self._appends % _LOOK_EVERY == 0:
             self._merge(self._open())  # each commit reads the keys of every fragment
         return inserted
+
+    def _merge_insert(self, table: pa.Table) -> int:
+        merge = self._open().merge_insert(["key", "made_by"]).when_not_matched_insert_all()
+        merge.conflict_retries(_RETRIES).retry_timeout(timedelta(minutes=10))
+        return int(merge.execute(table)["num_inserted_rows"])
+
+    def _tried_again(self, commit: Callable[[], int]) -> int:
+        """A commit that may be repeated, again when another process's came in between."""
+        for attempt in range(1, _TRIES):
+            try:
+                return commit()
+            except (OSError, RuntimeError, ValueError) as error:
+                if "transaction" not in str(error):
+                    raise
+                time.sleep(0.2 * attempt)
+        return commit()
 
     def _create_once(self, empty: pa.Table) -> None:
         """Make the table on an object store, or wait until the process that was first has made it.
