@@ -1,7 +1,5 @@
 """Cosine scores against a loop in double precision, in memory and through a table."""
 
-import ctypes
-import ctypes.util
 import math
 from pathlib import Path
 
@@ -23,23 +21,12 @@ def units(count: int, dim: int, seed: int) -> np.ndarray:
     return (features / np.linalg.norm(features, axis=1, keepdims=True)).astype(np.float32)
 
 
-_fma = ctypes.CDLL(ctypes.util.find_library("m")).fmaf
-_fma.argtypes, _fma.restype = [ctypes.c_float] * 3, ctypes.c_float
-
-
 def summed_in_order(queries: np.ndarray, clips: np.ndarray) -> np.ndarray:
-    """The rule to the letter: pieces of 128 by fused float32 steps, their sums in float64, rounded once."""
-    found = np.empty((len(queries), len(clips)), np.float32)
-    for i, query in enumerate(queries.tolist()):
-        for j, clip in enumerate(clips.tolist()):
-            total = 0.0
-            for start in range(0, len(query), 128):
-                piece = 0.0
-                for a, b in zip(query[start : start + 128], clip[start : start + 128], strict=True):
-                    piece = _fma(b, a, piece)
-                total += piece
-            found[i, j] = total
-    return found
+    """The rule to the letter: float64, from the first coordinate to the last, rounded once."""
+    total = np.zeros((len(queries), len(clips)))
+    for k in range(queries.shape[1]):
+        total += np.outer(queries[:, k].astype(np.float64), clips[:, k].astype(np.float64))
+    return total.astype(np.float32)
 
 
 @settings(deadline=None, max_examples=30)
@@ -52,16 +39,18 @@ def test_scores_are_dot_products(queries: int, clips: int, dim: int, seed: int) 
     for i in range(queries):
         for j in range(clips):
             exact = math.fsum(float(a) * float(b) for a, b in zip(q[i], n[j], strict=True))
-            # Every float32 step of the 128 is off by half a unit of at most 1, the final one by another.
-            assert abs(float(scores[i, j]) - exact) <= 1e-7
+            # Right to the last bit, as a sum in single precision would not be.
+            assert (
+                abs(float(scores[i, j]) - exact) <= 0.51 * np.spacing(np.abs(scores[i, j])) + 1e-16
+            )
     assert np.abs(scores).max() <= 1 + 1e-6
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=40)
 @given(
-    st.integers(1, 140),
-    st.integers(1, 14),
-    st.sampled_from([1, 3, 64, 130, 512]),
+    st.integers(1, 70),
+    st.integers(1, 20),
+    st.sampled_from([1, 3, 64, 512]),
     st.integers(1, 4),
     st.integers(0, 10**6),
 )

@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 import pyarrow as pa
@@ -26,8 +25,8 @@ TILE = 4096  # clips whose scores are made together: 8 MB of features of 512 num
 def influence(queries_qd: np.ndarray, clips_nd: np.ndarray) -> np.ndarray:
     """Cosine scores `(Q, N)` float32 of unit features; a zero feature scores 0 with everything.
 
-    Features are float32 or float16. A score is right to 1e-7 and has the same bits wherever and with
-    whatever other clips it is made (`motive.influence.kernel`).
+    Features are float32 or float16. Summed in float64, from the first coordinate to the last, and
+    rounded once.
     """
     return _Scorer(queries_qd)([clips_nd])
 
@@ -71,12 +70,7 @@ class Scores:
     def __enter__(self) -> "Scores":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _append(self, scores_qn: np.ndarray) -> None:
