@@ -49,10 +49,25 @@ def pids(decoders: Decoders) -> list[int]:
     return [child._process.pid for child in decoders._children]
 
 
+def examine_beside(decoders: Decoders, file: Path) -> tuple[threading.Thread, list[str]]:
+    """A thread that examines the file, and where it puts the reason if that fails."""
+    said: list[str] = []
+
+    def examine() -> None:
+        try:
+            decoders.examine(file, SAMPLER)
+        except ClipError as error:
+            said.append(str(error))
+
+    thread = threading.Thread(target=examine)
+    thread.start()
+    return thread, said
+
+
 def wait_for_process(decoders: Decoders) -> int:
     """The process that is at work in another thread."""
     for _ in range(600):
-        if found := [c._process.pid for c in decoders._children if c.jobs]:
+        if found := [c._process.pid for c in list(decoders._children) if c.jobs]:
             return found[0]
         time.sleep(0.05)
     raise AssertionError("no process was started")
@@ -91,16 +106,7 @@ def test_a_decoder_that_hangs_is_replaced(clip: Path, pipe: Path) -> None:
 def test_a_decoder_that_crashes_fails_its_clip_and_no_other(
     decoders: Decoders, clip: Path, pipe: Path
 ) -> None:
-    said: list[str] = []
-
-    def examine() -> None:
-        try:
-            decoders.examine(pipe, SAMPLER)
-        except ClipError as error:
-            said.append(str(error))
-
-    thread = threading.Thread(target=examine)
-    thread.start()
+    thread, said = examine_beside(decoders, pipe)
     os.kill(wait_for_process(decoders), signal.SIGSEGV)
     thread.join(60)
     assert said == ["the decoder crashed (signal 11)"]
@@ -121,16 +127,7 @@ def test_a_crash_in_a_used_process_is_tried_again_in_a_fresh_one(
     """An earlier clip may have harmed the process; only a fresh one's end is the clip's own."""
     decoders.examine(clip, SAMPLER)
     used = pids(decoders)[0]
-    said: list[str] = []
-
-    def examine() -> None:
-        try:
-            decoders.examine(pipe, SAMPLER)
-        except ClipError as error:
-            said.append(str(error))
-
-    thread = threading.Thread(target=examine)
-    thread.start()
+    thread, said = examine_beside(decoders, pipe)
     time.sleep(0.2)
     os.kill(used, signal.SIGSEGV)
     fresh = used
@@ -169,7 +166,7 @@ from motive.clips.sampling import FrameSampler
 decoders = Decoders(DecodingLimits(seconds=600, processes=1))
 sampler = FrameSampler(max_frames=9, height=32, width=32)
 threading.Thread(target=decoders.examine, args=(Path({str(pipe)!r}), sampler), daemon=True).start()
-while not [c for c in decoders._children if c.jobs]:
+while not [c for c in list(decoders._children) if c.jobs]:
     time.sleep(0.05)
 print(next(iter(decoders._children))._process.pid, flush=True)
 time.sleep(600)
