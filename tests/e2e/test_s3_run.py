@@ -86,10 +86,7 @@ def test_two_processes_on_one_run_end_like_one(
     words = (*remote.words, "--out", f"s3://{BUCKET}/two")
     both = [remote.start(*words), remote.start(*words)]
     for started in both:
-        outcome = started.outcome()
-        if outcome.code:  # two commits that the store could not reconcile; nothing is lost
-            assert "run the same command again" in outcome.complaint
-            remote(*words).succeeded()
+        started.outcome().succeeded()
     remote.server.download(BUCKET, "two", tmp_path / "run")
     assert_like_undisturbed(tmp_path / "run", finished.path)
 

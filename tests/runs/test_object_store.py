@@ -318,7 +318,7 @@ def test_missing_rights_are_told_from_a_missing_object(
         file.write_bytes(b"2")
     assert file.read_bytes() == b"1"
     table = Table(folder / "tables" / "a.lance", SCHEMA)
-    with pytest.raises(UserError, match=r"a\.lance.* cannot be written"):
+    with pytest.raises(UserError, match=r"a\.lance cannot be written"):
         table.append([row("a")])
     deny(s3, bucket, "s3:PutObject", "s3:GetObject", "s3:HeadObject")
     for ask in (file.is_file, file.read_bytes):

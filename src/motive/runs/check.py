@@ -297,6 +297,6 @@ def check_parts(folder: RunPath, *, mend: bool, alone: bool) -> Iterator[Finding
 
 def stored_tables(folder: RunPath) -> list[Table]:
     """Every table of the run, whoever made it."""
-    if isinstance(folder, RemotePath):
-        return [Table(path, pa.schema([])) for path in (folder / "tables").children()]
-    return [Table(path, pa.schema([])) for path in sorted((folder / "tables").glob("*.lance"))]
+    tables = folder / "tables"
+    found = tables.children() if isinstance(tables, RemotePath) else sorted(tables.glob("*"))
+    return [Table(path, pa.schema([])) for path in found if path.name.endswith(".lance")]

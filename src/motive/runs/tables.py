@@ -9,10 +9,10 @@ others have committed, so that no key gets two rows of one `made_by` whoever thi
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -105,13 +105,8 @@ class Table:
             if first:
                 if len(first) < len(rows):
                     table = table.take(sorted(first.values()))
-                dataset = self._write(table, "append")
-                self._appends += 1
-                if self._appends % _LOOK_EVERY == 0:
-                    _merge_fragments(dataset)
-                for made_by in {made_by for _, made_by in first}:
-                    mine = [key for key, by in first if by == made_by]
-                    self._known[made_by].wrote(dataset, mine)
+                mine = {by: [k for k, b in first if b == by] for by in {b for _, b in first}}
+                self._appended(self._write(table, "append"), mine)
             return len(first)
 
     def write_aside(self, rows: Sequence[Row], *, at_least: int) -> Written | None:
@@ -138,7 +133,7 @@ class Table:
         if not written:
             return 0
         with self._writing_alone():
-            dataset = self._open()
+            dataset = self.open()
             new: list[Written] = []
             twice: list[Written] = []
             here: set[str] = set()
@@ -147,23 +142,31 @@ class Table:
                 (twice if there.intersection(one.keys) else new).append(one)
                 here.update(one.keys)
             if new:
-                dataset = commit_fragments(dataset, new)
-                self._appends += 1
-                if self._appends % _LOOK_EVERY == 0:
-                    _merge_fragments(dataset)
-                for made_by in {name for one in new for name in one.made_by}:
-                    mine = [key for one in new if made_by in one.made_by for key in one.keys]
-                    self._known[made_by].wrote(dataset, mine)
+                makers = {name for one in new for name in one.made_by}
+                mine = {
+                    by: [k for one in new if by in one.made_by for k in one.keys] for by in makers
+                }
+                self._appended(commit_fragments(dataset, new), mine)
         # A row of these is there: another process did it meanwhile. The rest is appended row by row.
         done = sum(len(one.keys) for one in new)
         return done + sum(self.append(read_fragments(str(self.path), one)) for one in twice)
 
     def create(self) -> None:
-        """Make the table, without rows, unless it is there: `write_aside` needs one."""
-        if not self.exists():
-            with self._writing_alone():
-                if not self.exists():
-                    self._write(self.schema.empty_table(), "create")
+        """Make the table, without rows, unless it is there: `write_aside` needs one.
+
+        Of several processes on an object store, which has no locks, one makes it and the others wait: Lance
+        lets a second creation overwrite the first one, with the rows that it has by then.
+        """
+        if self.exists():
+            return
+        if isinstance(self.path, RemotePath):
+            first = (self.path.parent / "making" / self.path.name).create(b"")
+            last = time.monotonic() + _MAKING_SECONDS
+            while not first and not self.exists() and time.monotonic() < last:
+                time.sleep(0.2)
+        with self._writing_alone():
+            if not self.exists():  # ours to make, or the first one was killed
+                self._write(self.schema.empty_table(), "create")
 
     def replace(self, rows: Sequence[Row]) -> None:
         """Commit `rows` in place of all that was there."""
@@ -173,9 +176,9 @@ class Table:
 
     def follow(self, made_by: str) -> KnownKeys:
         """The keys of the rows made by `made_by`, as they are now; cheap to ask for again and again."""
-        known = self._known.setdefault(made_by, KnownKeys(_made_by(made_by)))
+        known = self._known.setdefault(made_by, KnownKeys(made_by_is(made_by)))
         if self.exists():
-            known.follow(self._open())
+            known.follow(self.open())
         else:
             known.forget()
         return known
@@ -184,7 +187,7 @@ class Table:
         """The keys of the rows made by `made_by`."""
         if not self.exists():
             return set()
-        found = self._open().to_table(columns=["key"], filter=_made_by(made_by))
+        found = self.open().to_table(columns=["key"], filter=made_by_is(made_by))
         return set(found.column("key").to_pylist())
 
     def rows(
@@ -193,8 +196,8 @@ class Table:
         """Rows in the order in which they were written, a batch at a time."""
         if not self.exists():
             return
-        wanted = None if made_by is None else _made_by(made_by)
-        for batch in self._open().to_batches(columns=columns, filter=wanted, batch_size=64):
+        wanted = None if made_by is None else made_by_is(made_by)
+        for batch in self.open().to_batches(columns=columns, filter=wanted, batch_size=64):
             yield from _as_rows(batch)
 
     def columns(self, made_by: str, names: list[str]) -> pa.Table:
@@ -202,7 +205,7 @@ class Table:
         if not self.exists():
             fields = [self.schema.field(name) for name in names if name in self.schema.names]
             return pa.schema(fields).empty_table()
-        return self._open().to_table(columns=names, filter=_made_by(made_by))
+        return self.open().to_table(columns=names, filter=made_by_is(made_by))
 
     def lookup(
         self, keys: Sequence[str], made_by: str, *, columns: list[str] | None = None
@@ -210,27 +213,27 @@ class Table:
         """The rows of `keys` made by `made_by`; keys without a row are left out."""
         if not keys or not self.exists():
             return {}
-        wanted = f"{_made_by(made_by)} AND key IN ({_listed(keys)})"
+        wanted = f"{made_by_is(made_by)} AND key IN ({_listed(keys)})"
         names = None if columns is None else sorted({"key", *columns})
-        found = self._open().to_table(columns=names, filter=wanted)
+        found = self.open().to_table(columns=names, filter=wanted)
         return {row["key"]: row for batch in found.to_batches() for row in _as_rows(batch)}
 
     def count(self) -> int:
-        return self._open().count_rows() if self.exists() else 0
+        return self.open().count_rows() if self.exists() else 0
 
     def drop(self, keys: Sequence[str], made_by: str | None = None) -> None:
         """Remove the rows of these keys, made by `made_by` or whoever made them."""
         if keys and self.exists():
             with self._writing_alone():
-                by = "" if made_by is None else f" AND {_made_by(made_by)}"
-                self._open().delete(f"key IN ({_listed(keys)}){by}")
+                by = "" if made_by is None else f" AND {made_by_is(made_by)}"
+                self.open().delete(f"key IN ({_listed(keys)}){by}")
 
     def drop_fragment(self, fragment: int) -> None:
         """Remove the rows of a fragment whose files cannot be read."""
         import lance
 
         with self._writing_alone():
-            dataset = self._open()
+            dataset = self.open()
             gone = lance.LanceOperation.Delete([], [fragment], f"fragment {fragment} is damaged")
             lance.LanceDataset.commit(
                 dataset.uri,
@@ -239,23 +242,20 @@ class Table:
                 storage_options=self.storage_options,
             )
 
+    def tidy(self) -> None:
+        """Merge the fragments that many small appends leave behind, and remove old versions."""
+        if self.exists():
+            with self._writing_alone():
+                dataset = self.open()
+                self._merge(dataset)
+                if dataset.version > _MANY_FRAGMENTS:
+                    dataset.cleanup_old_versions(KEPT_VERSIONS, error_if_tagged_old_versions=False)
+
     def open(self) -> Any:
         """The Lance dataset as it is now.
 
         Raises UserError when it cannot be read, or is of another version of motive or Lance.
         """
-        return self._open()
-
-    def tidy(self) -> None:
-        """Merge the fragments that many small appends leave behind, and remove old versions."""
-        if self.exists():
-            with self._writing_alone():
-                dataset = self._open()
-                self._merge(dataset)
-                if dataset.version > _MANY_FRAGMENTS:
-                    dataset.cleanup_old_versions(KEPT_VERSIONS, error_if_tagged_old_versions=False)
-
-    def _open(self) -> Any:
         import lance
 
         try:
@@ -288,48 +288,37 @@ class Table:
             table,
             str(self.path),
             # Asked for an append, Lance warns of a table that is not there yet.
-            mode=mode if self.exists() else "create",
+            mode="create" if mode == "append" and not self.exists() else mode,
             storage_options=self.storage_options,
         )
 
     def _insert(self, table: pa.Table) -> int:
         """Append the rows whose key is not there, by Lance's own means. Returns how many those were."""
-        if not self.exists():
-            self._create_once(table.slice(0, 0))
-        inserted = self._tried_again(partial(self._merge_insert, table))
-        self._appends += 1
-        if self._appends % _LOOK_EVERY == 0:
-            self._merge(self._open())  # each commit reads the keys of every fragment
-        return inserted
-
-    def _merge_insert(self, table: pa.Table) -> int:
-        merge = self._open().merge_insert(["key", "made_by"]).when_not_matched_insert_all()
-        merge.conflict_retries(_RETRIES).retry_timeout(timedelta(minutes=10))
-        return int(merge.execute(table)["num_inserted_rows"])
-
-    def _tried_again(self, commit: Callable[[], int]) -> int:
-        """A commit that may be repeated, again when another process's came in between."""
-        for attempt in range(1, _TRIES):
+        self.create()
+        for attempt in range(1, _TRIES + 1):
+            merge = self.open().merge_insert(["key", "made_by"]).when_not_matched_insert_all()
+            merge.conflict_retries(_RETRIES).retry_timeout(timedelta(minutes=10))
             try:
-                return commit()
+                inserted = int(merge.execute(table)["num_inserted_rows"])
+                break
             except (OSError, RuntimeError, ValueError) as error:
-                if "transaction" not in str(error):
+                # Another process's commit came in between. Rows that are there are not inserted again.
+                if attempt == _TRIES or "transaction" not in str(error):
                     raise
                 time.sleep(0.2 * attempt)
-        return commit()
+        self._appended(self.open(), {})  # each commit reads the keys of every fragment
+        return inserted
 
-    def _create_once(self, empty: pa.Table) -> None:
-        """Make the table on an object store, or wait until the process that was first has made it.
+    def _appended(self, dataset: Any, keys: Mapping[str, list[str]]) -> None:
+        """After a commit: now and then fewer fragments, and what is known of the keys.
 
-        Lance lets a second creation overwrite the first one, with the rows that it has by then.
+        dataset: the table after it. keys: that were appended, by their maker.
         """
-        assert isinstance(self.path, RemotePath)
-        first = (self.path.parent / f"{self.path.name}.made").create(b"")
-        last = time.monotonic() + _MAKING_SECONDS
-        while not first and not self.exists() and time.monotonic() < last:
-            time.sleep(0.2)
-        if not self.exists():  # ours to make, or the first one was killed
-            self._write(empty, "create")
+        self._appends += 1
+        if self._appends % _LOOK_EVERY == 0:
+            self._merge(dataset)
+        for made_by, mine in keys.items():
+            self._known[made_by].wrote(dataset, mine)
 
     def _merge(self, dataset: Any) -> None:
         """Make few fragments of many small neighbours."""
@@ -350,7 +339,7 @@ class Table:
                 with locked(self.path.with_suffix(".lock")):
                     yield
                     if self.exists():
-                        self._checksums.add(self._open())
+                        self._checksums.add(self.open())
 
 
 def _merge_fragments(dataset: Any) -> None:
@@ -380,7 +369,8 @@ def _listed(keys: Sequence[str]) -> str:
     return ", ".join(_quoted(key) for key in sorted(set(keys)))
 
 
-def _made_by(made_by: str) -> str:
+def made_by_is(made_by: str) -> str:
+    """An SQL condition."""
     return f"made_by = {_quoted(made_by)}"
 
 
