@@ -20,7 +20,7 @@ from counterfactual_corpora import Corpus
 
 from motive.backbones.base import Backbone
 from motive.finetuning.loop import TrainingClip, TrainingPlan, train
-from motive.finetuning.randomness import training_draws
+from motive.finetuning.randomness import quantile_draws
 from motive.gradients.loss import motion_weighted_loss
 from motive.gradients.noise import shared_noise
 from motive.gradients.together import predict_together
@@ -151,9 +151,7 @@ class Retraining:
 
 def measured_timesteps(backbone: Backbone, count: int) -> list[float]:
     """`count` equally likely timesteps of what the trainer draws from: its quantiles (k + ½) / count."""
-    draws = training_draws(backbone, "uniform", None, None)
-    times = sorted(draw.timestep for draw in draws)
-    return [times[int((k + 0.5) * len(times) / count)] for k in range(count)]
+    return [draw.timestep for draw in quantile_draws(backbone, count)]
 
 
 def random_subsets(count: int, clips: int, share: float, seed: int) -> np.ndarray:

@@ -123,13 +123,13 @@ def diagnose(run: "Run", queries: Sequence[str] = ()) -> Diagnosis:
 
 def write_diagnosis(run: "Run", diagnosis: Diagnosis) -> RunPath:
     """`diagnosis.csv`, the most suspect clip first, and its path."""
-    form = ".8f" if run.plan.estimator.bounded else ".8g"
+    as_text = run.plan.estimator.as_text
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(COLUMNS)
     for s in diagnosis.suspects:
-        wanted = "" if s.wanted_score is None else f"{s.wanted_score:{form}}"
-        numbers = f"{s.score:{form}}", f"{s.percentile:.2f}", f"{s.robust_z:.3f}", wanted
+        wanted = "" if s.wanted_score is None else as_text(s.wanted_score, 8)
+        numbers = as_text(s.score, 8), f"{s.percentile:.2f}", f"{s.robust_z:.3f}", wanted
         motion = (f"{s.motion[name]:.6f}" for name in STATISTICS)
         writer.writerow((s.rank, s.clip_id, s.file_name, s.caption, *numbers, *motion))
     path = run.folder / FILE_NAME

@@ -155,7 +155,7 @@ def _objectives(run: "Run", usable: list[Any], failed: set[str]) -> Iterator[Fin
         objective = run.plan.objective_of(role)
         table = run.store.table(objective.feature_table, _nothing())
         done = table.keys(objective.id)
-        lost = {row["key"] for row in run.store.failures.rows(objective.id)}
+        lost = run.store.failures.keys(objective.id)
         wanted = {
             m.feature_key
             for m in usable

@@ -292,13 +292,11 @@ class Run:
     ) -> None:
         self.store.save_objective(objective.id, objective.to_json())
         wanted = ready_for_gradients(members, self.plan, self.store)
-        failed = {row["key"] for row in self.store.failures.rows(objective.id)}
-        done = self._feature_table(objective).keys(objective.id)
-        if wanted.keys() <= done | failed:
-            name = "query gradients" if of_queries else "gradients"
-            if name not in self.store.log.read():  # killed between the last row and its count
-                with self.store.log.measure(name) as measured:
-                    measured.done, measured.failed = len(done), len(failed)
+        there = (self._feature_table(objective), self.store.failures)
+        settled = set().union(*(table.keys(objective.id) for table in there))
+        name = "query gradients" if of_queries else "gradients"
+        # Else a kill came between the last row and its count, or there is work.
+        if wanted.keys() <= settled and name in self.store.log.read():
             return
         from motive.gradients.stage import GradientStage, QueryGradientStage
 

@@ -207,16 +207,12 @@ class Plan:
                 f"the estimator {wanted.estimator} averages over the timesteps of training: "
                 "use --draws instead of --timestep"
             )
-        limits = wanted.shift, wanted.timestep_range
         if wanted.trainer == PAPER:
-            from motive.finetuning.randomness import UNIFORM, training_draws
+            from motive.finetuning.randomness import quantile_draws
 
-            every = training_draws(self.backbone, UNIFORM, *limits)
-            every.sort(key=lambda draw: draw.timestep)
-            draws = [every[int((k + 0.5) * len(every) / count)] for k in range(count)]
+            draws = quantile_draws(self.backbone, count, wanted.shift, wanted.timestep_range)
         else:
-            family = self.backbone.family
-            draws = trainer_draws(wanted.trainer, self.source.name, family, count, *limits)
+            draws = self._trainer_draws(count)
         self.backbone.settle(tuple(draw.timestep for draw in draws))
         return draws
 
@@ -234,16 +230,14 @@ class Plan:
                 raise UserError(
                     f"{wanted.trainer} draws its own timesteps: use --draws instead of --timestep"
                 )
-            draws = trainer_draws(
-                wanted.trainer,
-                self.source.name,
-                self.backbone.family,
-                wanted.draws,
-                wanted.shift,
-                wanted.timestep_range,
-            )
+            draws = self._trainer_draws(wanted.draws)
         self.backbone.settle(tuple(draw.timestep for draw in draws))
         return draws
+
+    def _trainer_draws(self, count: int) -> list[Draw]:
+        wanted, family = self.config.gradients, self.backbone.family
+        limits = wanted.shift, wanted.timestep_range
+        return trainer_draws(wanted.trainer, self.source.name, family, count, *limits)
 
     def _chosen_timesteps(self) -> tuple[int, ...]:
         chosen = self.config.gradients.timestep

@@ -90,17 +90,6 @@ def open_scores(run: "Run") -> ScoreFile:
     return scores
 
 
-def ranking_of(run: "Run") -> tuple[Ranking, np.ndarray, list[str], list[str]]:
-    """The ranking that the run's settings give, with scores `(Q, N)`, query ids and clip ids."""
-    scores = open_scores(run)
-    return (
-        rank_scores(run, scores),
-        np.stack(list(scores.rows())),
-        scores.query_ids,
-        scores.clip_ids,
-    )
-
-
 def rank_scores(run: "Run", scores: ScoreFile) -> Ranking:
     """The ranking that the run's settings give; memory grows with the clips, not with the queries."""
     chosen, held = run.config.selection, held_back(run)
@@ -179,7 +168,6 @@ def selection_text(run: "Run") -> tuple[str, int]:
     if any(queries[query_id].unwanted for query_id in query_ids):
         after = columns.index("votes") + 1
         columns = (*columns[:after], *POLARITY_COLUMNS, *columns[after:])
-    form = ".8f" if run.plan.estimator.bounded else ".8g"
     rows = []
     for rank, i in enumerate(ranking.order, start=1):
         member = clips[clip_ids[i]]
@@ -193,7 +181,7 @@ def selection_text(run: "Run") -> tuple[str, int]:
             "votes": votes,
             "votes_for": votes + against,
             "votes_against": against,
-            "mean_score": f"{ranking.mean_score[i]:{form}}",
+            "mean_score": run.plan.estimator.as_text(ranking.mean_score[i], 8),
             "best_query": "" if best < 0 else queries[query_ids[best]].file_name,
             "selected": "true" if ranking.selected[i] else "false",
         }

@@ -38,7 +38,6 @@ def print_result(run: "Run") -> None:
     rows, failures = run.selection(), run.failures()
     selected = sum(row["selected"] == "true" for row in rows)
     table = _table(f"{selected} of {len(rows)} clips selected")
-    form = ".4f" if run.plan.estimator.bounded else ".4g"
     # Where some queries are unwanted, what their votes took away.
     polar = [name for name in POLARITY_COLUMNS if rows and name in rows[0]]
     for name in ("rank", "votes", *(name.removeprefix("votes_") for name in polar), "mean score"):
@@ -50,7 +49,7 @@ def print_result(run: "Run") -> None:
             row["rank"],
             row["votes"],
             *(row[name] for name in polar),
-            f"{float(row['mean_score']):{form}}",
+            run.plan.estimator.as_text(float(row["mean_score"]), 4),
             _text(row["file_name"]),
             _text(row["best_query"]),
         )

@@ -61,7 +61,24 @@ def caption_id(caption: str) -> str:
     return hashlib.blake2b(caption.encode(), digest_size=8).hexdigest()
 
 
-class EncodeVideoStage(Stage):
+class _EncodeStage(Stage):
+    """One part of a pipeline over rows; it loads that part and nothing else."""
+
+    backbone: Backbone
+
+    @property
+    def resources(self) -> Resources:
+        return self.backbone.resources
+
+    @property
+    def places(self) -> list[Path]:
+        return [self.backbone.source.path]
+
+    def close(self) -> None:
+        self.backbone.unload()
+
+
+class EncodeVideoStage(_EncodeStage):
     """Takes rows of key (clip id), file (`file_key`) and path; gives normalised latents.
 
     posterior: what they are of the VAE's posterior, with the seed of a draw. The backbone does it.
@@ -80,19 +97,8 @@ class EncodeVideoStage(Stage):
     def fingerprint(self) -> str:
         return f"{self.model} posterior={self.posterior}"
 
-    @property
-    def resources(self) -> Resources:
-        return self.backbone.resources
-
-    @property
-    def places(self) -> list[Path]:
-        return [self.backbone.source.path]
-
     def open(self) -> None:
         self.backbone.load_vae()
-
-    def close(self) -> None:
-        self.backbone.unload()
 
     def prepare(self, row: Row) -> Row:
         return {**row, "decoded": decode_unchanged(row["file"], Path(row["path"]), self.sampler)}
@@ -101,7 +107,7 @@ class EncodeVideoStage(Stage):
         return as_row(self.backbone.encode_video(row["decoded"].frames_fhw3))
 
 
-class EncodeTextStage(Stage):
+class EncodeTextStage(_EncodeStage):
     """Takes rows of key (caption id) and caption; gives embeddings without their padding."""
 
     name = "encode text"
@@ -114,19 +120,8 @@ class EncodeTextStage(Stage):
     def fingerprint(self) -> str:
         return f"{self.model} length={self.prompt_length} torch.{self.backbone.text_dtype_name}"
 
-    @property
-    def resources(self) -> Resources:
-        return self.backbone.resources
-
-    @property
-    def places(self) -> list[Path]:
-        return [self.backbone.source.path]
-
     def open(self) -> None:
         self.backbone.load_text_encoder()
-
-    def close(self) -> None:
-        self.backbone.unload()
 
     def process(self, row: Row) -> Row:
         return as_row(self.backbone.encode_text(row["caption"], self.prompt_length))

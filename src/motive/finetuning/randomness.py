@@ -90,6 +90,21 @@ def training_draws(
     return [Draw(t, t, 1.0) for t in timesteps]
 
 
+def quantile_draws(
+    backbone: Backbone,
+    count: int,
+    shift: float | None = None,
+    between: tuple[float, float] | None = None,
+) -> list[Draw]:
+    """`count` equally likely timesteps of what `uniform` training draws from: its quantiles (k + ½) / count.
+
+    shift, between: as of `training_draws`, which says what is raised.
+    """
+    every = training_draws(backbone, UNIFORM, shift, between)
+    every.sort(key=lambda draw: draw.timestep)
+    return [every[int((k + 0.5) * len(every) / count)] for k in range(count)]
+
+
 def model_shift(backbone: Backbone) -> float:
     """The shift of a flow model's own scheduler; 1 where it has none of its own."""
     scheduler = backbone.source.config("scheduler")

@@ -85,6 +85,10 @@ class Estimator:
         """Whether scores lie in -1..1; others have the scale of the gradients."""
         return self.geometry in (cosine, centred_cosine)
 
+    def as_text(self, score: float, digits: int) -> str:
+        """A score in words' place: so many decimals, or significant digits where scores have no scale."""
+        return f"{score:.{digits}{'f' if self.bounded else 'g'}}"
+
     def scores(self, queries_qd: np.ndarray, clips_nd: np.ndarray) -> np.ndarray:
         """Influence `(Q, N)` float64 from the averaged features of both sides (`averaged`)."""
         return self.geometry(queries_qd.astype(np.float64), clips_nd.astype(np.float64))

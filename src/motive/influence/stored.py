@@ -1,14 +1,13 @@
 """Features read from a run's table, a few thousand at a time."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from motive.errors import UserError
-from motive.runs.tables import Table
+from motive.runs.tables import Table, made_by_is
 
 _BATCH = (
     4096  # 8 MB of features of 512 numbers: fewer cost more to ask for, more are slow to allocate
@@ -26,10 +25,9 @@ def stored_features(table: Table, made_by: str, dim: int) -> Iterator[tuple[pa.A
     if not table.exists():
         return
     try:
-        quoted = made_by.replace("'", "''")
-        batches = _open(table).to_batches(
+        batches = table.open().to_batches(
             columns=["key", "feature"],
-            filter=f"made_by = '{quoted}'",
+            filter=made_by_is(made_by),
             batch_size=_BATCH,
             io_buffer_size=_READ_AHEAD,
             batch_readahead=1,
@@ -49,7 +47,7 @@ def stored_lengths(table: Table, made_by: str) -> tuple[pa.Array, np.ndarray]:
     Raises UserError when the table cannot be read.
     """
     try:
-        found = _open(table).to_table(columns=["key", "norm", "made_by"])
+        found = table.open().to_table(columns=["key", "norm", "made_by"])
     except (OSError, ValueError) as error:
         raise _unreadable(table, error) from None
     found = found.filter(pc.equal(found["made_by"], made_by))
@@ -64,7 +62,7 @@ def features_of(
     Raises UserError when the table cannot be read, a feature has another length, or a key has none.
     """
     try:
-        dataset = _open(table)
+        dataset = table.open()
         there = dataset.to_table(columns=["key", "made_by"])
         mine = np.flatnonzero(pc.equal(there["made_by"], made_by).to_numpy())[::-1]
         last_first = there["key"].take(pa.array(mine))
@@ -88,12 +86,6 @@ def _unreadable(table: Table, error: Exception) -> UserError:
         f"the table {table.path} cannot be read ({error}): "
         "remove that folder and run again to make it anew"
     )
-
-
-def _open(table: Table) -> Any:
-    import lance
-
-    return lance.dataset(str(table.path), storage_options=table.storage_options)
 
 
 def _matrix(column: pa.Array, dim: int, table: Table) -> np.ndarray:

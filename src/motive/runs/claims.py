@@ -16,7 +16,6 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 from motive.runs.locks import locked
 from motive.runs.processes import ProcessName, is_gone, this_process
@@ -69,12 +68,7 @@ class Claims:
     def __enter__(self) -> "Claims":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._ended.set()
         if self._beating is None:
             return

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +11,7 @@ from typing import Protocol
 from motive.errors import UserError
 from motive.runs.progress import Progress
 from motive.runs.stage import Failure, Stage
-from motive.runs.tables import Row, Table
+from motive.runs.tables import Row, Table, Written
 
 ENGINES = ("local", "ray")
 AHEAD = 2  # clips that each thread prepares while one is computed
@@ -86,51 +86,98 @@ def run_local(
     An interruption at any moment loses what came after the last commit and nothing else.
     """
     start = time.monotonic()
-    done: list[Row] = []
-    failed: list[Row] = []
-    counts = {"done": 0, "failed": 0}
-
-    def flush() -> None:
-        # Taken out before they are written: what an error or Ctrl-C stops is done again, never twice
-        # in the table.
-        now_done, now_failed = done[:], failed[:]
-        done.clear()
-        failed.clear()
-        results.append(now_done)
-        failures.append(now_failed)
-        if now_done or now_failed:
-            committed(len(now_done), len(now_failed))
-
-    flushed = time.monotonic()
+    commits = Commits(stage, results, failures, committed, most=FLUSH_ROWS)
     if total:
         stage.open()
         try:
             with progress.stage(stage.name, total) as advance:
-                for batch in _batches(stage, _prepared_ahead(stage, rows)):
-                    outcomes = stage.attempt_batch(batch)
-                    for (row, _), outcome in zip(batch, outcomes, strict=True):
-                        if isinstance(outcome, Failure):
-                            failed.append(failure_row(stage, row["key"], outcome.reason))
-                            counts["failed"] += 1
-                        else:
-                            done.append(outcome)
-                            counts["done"] += 1
-                        advance(str(row.get("file_name", row["key"])))
-                    now = time.monotonic()
-                    if len(done) + len(failed) >= FLUSH_ROWS or now - flushed > FLUSH_SECONDS:
-                        flush()
-                        flushed = now
+                for row, outcome in outcomes(stage, rows):
+                    if isinstance(outcome, Failure):
+                        commits.take(failures=[outcome])
+                    else:
+                        commits.take([outcome])
+                    advance(str(row.get("file_name", row["key"])))
+                    commits.flush_if_due()
         finally:
             # Also on Ctrl-C: what is done is worth keeping.
             try:
-                flush()
+                commits.flush()
             finally:
                 stage.close()
-        results.tidy()
-        failures.tidy()
-        for note in stage.notes:
-            progress.say(f"{stage.name}: {note}")
-    return StageReport(counts["done"], counts["failed"], time.monotonic() - start)
+        commits.tidy(stage.notes, progress)
+    return commits.report(start)
+
+
+class Commits:
+    """What a stage has made, committed every few seconds, by whichever engine.
+
+    committed: told after each commit how many results and how many failures were in it.
+    most: rows that wait at most; None leaves it to the seconds.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        results: Table,
+        failures: Table,
+        committed: Callable[[int, int], None],
+        *,
+        most: int | None,
+    ) -> None:
+        self._stage, self._results, self._failures = stage, results, failures
+        self._committed, self._most = committed, most
+        self._rows: list[Row] = []
+        self._failed: list[Failure] = []
+        self._written: list[Written] = []
+        self._flushed = time.monotonic()
+        self.done = self.failed = 0
+
+    def take(
+        self,
+        rows: Sequence[Row] = (),
+        failures: Sequence[Failure] = (),
+        written: Written | None = None,
+    ) -> None:
+        """What became of some rows. written: results that lie beside their table already."""
+        self._rows += rows
+        self._failed += failures
+        self.done += len(rows)
+        self.failed += len(failures)
+        if written is not None:
+            self._written.append(written)
+            self.done += len(written.keys)
+
+    def flush_if_due(self) -> None:
+        """Commit if enough waits, or for long enough."""
+        enough = self._most is not None and len(self._rows) + len(self._failed) >= self._most
+        if enough or time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Commit what waits."""
+        # Taken out before it is written: what an error or Ctrl-C stops is done again, never twice in the
+        # table.
+        rows, self._rows = self._rows, []
+        failed, self._failed = self._failed, []
+        written, self._written = self._written, []
+        self._flushed = time.monotonic()
+        self._results.append(rows)
+        self._results.commit(written)
+        self._failures.append([failure_row(self._stage, f.key, f.reason) for f in failed])
+        done = len(rows) + sum(len(one.keys) for one in written)
+        if done or failed:
+            self._committed(done, len(failed))
+
+    def tidy(self, notes: Iterable[str], progress: Progress) -> None:
+        """At the stage's end: few fragments, and what a user should know."""
+        self._results.tidy()
+        self._failures.tidy()
+        for note in notes:
+            progress.say(f"{self._stage.name}: {note}")
+
+    def report(self, start: float) -> StageReport:
+        """What was done since `start`."""
+        return StageReport(self.done, self.failed, time.monotonic() - start)
 
 
 def failure_row(stage: Stage, key: str, reason: str) -> Row:

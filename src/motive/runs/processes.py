@@ -40,13 +40,18 @@ def is_gone(process: ProcessName) -> bool | None:
     """Whether a process has ended; None when it is another host's and cannot be asked for."""
     if process.host != this_host():
         return None
+    return not _runs(process.pid) or _started(process.pid) != process.started
+
+
+def _runs(pid: int) -> bool:
+    """Whether there is a process of this number, be it somebody else's."""
     try:
-        os.kill(process.pid, 0)  # signal 0 is only asked for, not sent
+        os.kill(pid, 0)  # signal 0 is only asked for, not sent
     except ProcessLookupError:
-        return True
+        return False
     except OSError:
         pass
-    return _started(process.pid) != process.started
+    return True
 
 
 @cache
@@ -95,11 +100,5 @@ def is_leftover(part: str) -> bool:
     if match is None or match[2] not in (None, this_host()):
         return False
     pid = int(match[1])
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
     # In a container the process that was killed may have had this one's number.
-    return pid == os.getpid()
+    return not _runs(pid) or pid == os.getpid()

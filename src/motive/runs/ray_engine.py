@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from motive.errors import UserError
-from motive.runs.engine import StageReport, failure_row
+from motive.runs.engine import Commits, StageReport
 from motive.runs.progress import Progress
 from motive.runs.ray_cluster import Share, connect, shares, surroundings
 from motive.runs.ray_worker import Outcome, Worker
@@ -31,7 +31,6 @@ from motive.runs.tables import Row, Table
 BLOCK_ROWS, BLOCK_BYTES = 32, 32 * 2**20  # of a block, at most
 BLOCK_SECONDS = 20.0  # that a block should take: what a dead worker loses, and the end waits for
 DEALT = 2  # blocks that a worker has, so that it need not wait for the next
-FLUSH_SECONDS = 5.0
 LOOK_SECONDS = 15.0  # between two looks at what the cluster holds now
 STARTS = 3  # workers that may die in a row before one begins to work
 DEATHS = 2  # of workers that had one row alone, until it is the row's fault
@@ -90,7 +89,8 @@ def run_ray(
     Raises UserError, besides what the stage and the tables raise, when the cluster cannot do it.
     """
     start = time.monotonic()
-    keeper = _Keeper(stage, results, failures, committed)
+    commits = Commits(stage, results, failures, committed, most=None)
+    notes: set[str] = set()
     if total:
         connect(address)
         results.create()
@@ -101,21 +101,21 @@ def run_ray(
         ):
             pool = _Pool(stage, (results, expected), total, progress)
             try:
-                for outcome in pool.outcomes(rows, keeper.flush_if_due):
-                    keeper.take(outcome)
+                for outcome in pool.outcomes(rows, commits.flush_if_due):
+                    _require_same_settings(stage, outcome)
+                    commits.take(outcome.rows, outcome.failures, outcome.written)
+                    commits.flush_if_due()
+                    notes.update(outcome.notes)
                     for name in outcome.names:
                         advance(name)
             finally:
                 # Also on Ctrl-C: what is done is worth keeping.
                 try:
-                    keeper.flush()
+                    commits.flush()
                 finally:
                     pool.close()
-        results.tidy()
-        failures.tidy()
-        for note in sorted(keeper.notes):
-            progress.say(f"{stage.name}: {note}")
-    return StageReport(keeper.done, keeper.failed, time.monotonic() - start)
+        commits.tidy(sorted(notes), progress)
+    return commits.report(start)
 
 
 def _places(stage: Stage, rows: Iterable[Row]) -> tuple[list[Path], Iterator[Row]]:
@@ -128,51 +128,14 @@ def _places(stage: Stage, rows: Iterable[Row]) -> tuple[list[Path], Iterator[Row
     return [*stage.places, *clips], chain([first], ahead)
 
 
-class _Keeper:
-    """Commits what workers hand in, every few seconds."""
-
-    def __init__(
-        self, stage: Stage, results: Table, failures: Table, committed: Callable[[int, int], None]
-    ) -> None:
-        self._stage, self._results, self._failures = stage, results, failures
-        self._committed = committed
-        self._waiting: list[Outcome] = []
-        self._flushed = time.monotonic()
-        self.done = self.failed = 0
-        self.notes: set[str] = set()
-
-    def take(self, outcome: Outcome) -> None:
-        made_by = {row["made_by"] for row in outcome.rows}
-        made_by |= outcome.written.made_by if outcome.written else set()
-        if made_by - {self._stage.fingerprint()}:
-            raise UserError(
-                f"a worker's results of the {self._stage.name} stage are made by other settings than "
-                "the driver's: install the same versions on every machine"
-            )
-        self._waiting.append(outcome)
-        self.done += len(outcome.rows) + (len(outcome.written.keys) if outcome.written else 0)
-        self.failed += len(outcome.failures)
-        self.notes.update(outcome.notes)
-        self.flush_if_due()
-
-    def flush_if_due(self) -> None:
-        if time.monotonic() - self._flushed > FLUSH_SECONDS:
-            self.flush()
-
-    def flush(self) -> None:
-        # Taken out before they are written: what an error or Ctrl-C stops is done again, never twice
-        # in the table.
-        waiting, self._waiting = self._waiting, []
-        self._flushed = time.monotonic()
-        rows = [row for outcome in waiting for row in outcome.rows]
-        written = [outcome.written for outcome in waiting if outcome.written]
-        failed = [f for outcome in waiting for f in outcome.failures]
-        self._results.append(rows)
-        self._results.commit(written)
-        self._failures.append([failure_row(self._stage, f.key, f.reason) for f in failed])
-        done = len(rows) + sum(len(one.keys) for one in written)
-        if done or failed:
-            self._committed(done, len(failed))
+def _require_same_settings(stage: Stage, outcome: Outcome) -> None:
+    made_by = {row["made_by"] for row in outcome.rows}
+    made_by |= outcome.written.made_by if outcome.written else set()
+    if made_by - {stage.fingerprint()}:
+        raise UserError(
+            f"a worker's results of the {stage.name} stage are made by other settings than "
+            "the driver's: install the same versions on every machine"
+        )
 
 
 class _Pool:
