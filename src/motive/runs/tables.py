@@ -171,6 +171,8 @@ class Table:
     def replace(self, rows: Sequence[Row]) -> None:
         """Commit `rows` in place of all that was there."""
         table = pa.Table.from_pylist(list(rows), schema=self.schema)
+        if isinstance(self.path, RemotePath):
+            self.create()  # so that of two that replace what is not there none is refused
         with self._writing_alone():
             self._write(table, "overwrite")
 
@@ -287,8 +289,8 @@ class Table:
         return lance.write_dataset(
             table,
             str(self.path),
-            # Asked for an append, Lance warns of a table that is not there yet.
-            mode="create" if mode == "append" and not self.exists() else mode,
+            # Asked for anything else, Lance warns of a table that is not there yet.
+            mode=mode if self.exists() else "create",
             storage_options=self.storage_options,
         )
 
