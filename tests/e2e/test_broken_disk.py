@@ -193,7 +193,7 @@ def test_a_run_directory_that_is_removed_during_the_run(
         time.sleep(0.01)
     run.rename(tmp_path / "away")
     outcome = started.outcome()
-    assert "Traceback" not in outcome.err
+    assert "Traceback" not in outcome.err, outcome.err
     assert outcome.code in (0, 2), outcome.err
     if outcome.code == 2:
         assert outcome.complaint

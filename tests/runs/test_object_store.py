@@ -268,6 +268,28 @@ def test_of_racing_appends_none_is_lost_and_no_key_is_there_twice(folder: Remote
     assert sorted(keys) == sorted(wanted)
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_racing_replacements_leave_one_of_them_whole(folder: RemotePath, there: bool) -> None:
+    path, writers = folder / "tables" / "a.lance", 4
+    together = threading.Barrier(writers)
+    if there:
+        Table(path, SCHEMA).replace([row("before")])
+
+    def write(i: int) -> None:
+        mine = Table(path, SCHEMA)
+        together.wait()
+        for j in range(4):
+            mine.replace([row(f"{i}-{j}-{k}") for k in range(3)])
+            mine.drop([f"{i}-{j}-0"])
+
+    with ThreadPoolExecutor(writers) as pool:
+        list(pool.map(write, range(writers)))
+    keys = [r["key"] for r in Table(path, SCHEMA).rows("me")]
+    (left,) = {key.rpartition("-")[0] for key in keys}
+    assert left.endswith("-3")
+    assert sorted(keys) == [f"{left}-1", f"{left}-2"]
+
+
 def test_http_is_allowed_only_where_the_endpoint_is_http(
     folder: RemotePath, s3: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -201,6 +201,8 @@ def whole_file(path: RunPath) -> Iterator[Path]:
     """A file of this machine to write to, which becomes `path` when the block ends, or nothing.
 
     Beside it, where `path` is on a disk; for an object store, in the system's folder for such files.
+
+    Raises UserError when the folder is taken away meanwhile.
     """
     if isinstance(path, RemotePath):
         with tempfile.TemporaryDirectory(prefix="motive-") as folder:
@@ -212,6 +214,13 @@ def whole_file(path: RunPath) -> Iterator[Path]:
     try:
         yield part
         os.replace(part, path)
+    except FileNotFoundError as error:
+        if error.filename != str(part):
+            raise
+        raise UserError(
+            f"{path} cannot be written: its folder was moved or removed meanwhile; "
+            "put it back and run the same command again"
+        ) from None
     finally:
         part.unlink(missing_ok=True)
 

@@ -9,11 +9,11 @@ others have committed, so that no key gets two rows of one `made_by` whoever thi
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -25,6 +25,7 @@ from motive.runs.locks import locked
 from motive.runs.remote import RemotePath, RunPath, on_disk
 
 Row = dict[str, Any]
+Committed = TypeVar("Committed")
 KEY_COLUMNS = [pa.field("key", pa.string()), pa.field("made_by", pa.string())]
 # On an object store Lance itself lets no second row of a key in, if told so when the table is made.
 _UNIQUE_KEY_COLUMNS = [
@@ -174,7 +175,7 @@ class Table:
         if isinstance(self.path, RemotePath):
             self.create()  # so that of two that replace what is not there none is refused
         with self._writing_alone():
-            self._write(table, "overwrite")
+            self._insist(lambda: self._write(table, "overwrite"))
 
     def follow(self, made_by: str) -> KnownKeys:
         """The keys of the rows made by `made_by`, as they are now; cheap to ask for again and again."""
@@ -228,7 +229,7 @@ class Table:
         if keys and self.exists():
             with self._writing_alone():
                 by = "" if made_by is None else f" AND {made_by_is(made_by)}"
-                self.open().delete(f"key IN ({_listed(keys)}){by}")
+                self._insist(lambda: self.open().delete(f"key IN ({_listed(keys)}){by}"))
 
     def drop_fragment(self, fragment: int) -> None:
         """Remove the rows of a fragment whose files cannot be read."""
@@ -297,19 +298,26 @@ class Table:
     def _insert(self, table: pa.Table) -> int:
         """Append the rows whose key is not there, by Lance's own means. Returns how many those were."""
         self.create()
-        for attempt in range(1, _TRIES + 1):
+
+        def insert() -> int:  # those that are there are not inserted again
             merge = self.open().merge_insert(["key", "made_by"]).when_not_matched_insert_all()
             merge.conflict_retries(_RETRIES).retry_timeout(timedelta(minutes=10))
-            try:
-                inserted = int(merge.execute(table)["num_inserted_rows"])
-                break
-            except (OSError, RuntimeError, ValueError) as error:
-                # Another process's commit came in between. Rows that are there are not inserted again.
-                if attempt == _TRIES or "transaction" not in str(error):
-                    raise
-                time.sleep(0.2 * attempt)
+            return int(merge.execute(table)["num_inserted_rows"])
+
+        inserted = self._insist(insert)
         self._appended(self.open(), {})  # each commit reads the keys of every fragment
         return inserted
+
+    def _insist(self, commit: Callable[[], Committed]) -> Committed:
+        """What `commit` returns: tried again when, for want of a lock, another process's came in between."""
+        for attempt in range(1, _TRIES):
+            try:
+                return commit()
+            except (OSError, RuntimeError, ValueError) as error:
+                if not isinstance(self.path, RemotePath) or "transaction" not in str(error):
+                    raise
+                time.sleep(0.2 * attempt)
+        return commit()
 
     def _appended(self, dataset: Any, keys: Mapping[str, list[str]]) -> None:
         """After a commit: now and then fewer fragments, and what is known of the keys.
