@@ -107,7 +107,7 @@ def s3() -> Iterator[S3Server]:
 
 
 @pytest.fixture(scope="session")
-def ray_address() -> Iterator[str]:
-    """A Ray cluster of this machine: two CPUs."""
-    with ray_cluster() as address:
+def ray_address(s3: S3Server) -> Iterator[str]:
+    """A Ray cluster of this machine: two CPUs, which find the S3-compatible server."""
+    with ray_cluster(s3.environment) as address:
         yield address

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,8 +20,10 @@ os.environ.pop("RAY_ADDRESS", None)
 
 
 @contextmanager
-def ray_cluster() -> Iterator[str]:
+def ray_cluster(environment: Mapping[str, str]) -> Iterator[str]:
     """The address of a cluster, as long as the block lasts.
+
+    environment: variables of its machine, beside this process's own.
 
     Without Ray these tests skip, but where CI is set they fail.
     """
@@ -40,6 +42,7 @@ def ray_cluster() -> Iterator[str]:
         text=True,
         env={
             **os.environ,
+            **environment,
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_worker_niceness": "0",  # as the driver; Ray's 15 starves them beside other tests
             "PYTHONPATH": str(Path(__file__).with_name("runs")),  # stages that tests define

@@ -11,11 +11,13 @@ from commands import KILLED, Terminal
 from run_files import Finished, done
 from test_killed import assert_like_undisturbed
 
+from s3_server import S3Server
+
 pytestmark = pytest.mark.timeout(2000)
 PATIENCE = 900  # seconds; every worker imports torch and diffusers, and the machine may be busy
 
 
-def on_ray(finished: Finished, address: str, run: Path) -> list[str]:
+def on_ray(finished: Finished, address: str, run: Path | str) -> list[str]:
     return [*finished.words, "--out", str(run), "--engine", "ray", "--address", address]
 
 
@@ -65,6 +67,17 @@ def test_killed_workers_and_drivers_lose_nothing(
             started.outcome(PATIENCE).succeeded()
     motive.start(*words).outcome(PATIENCE).succeeded()
     assert_like_undisturbed(run, finished.path)
+
+
+def test_a_run_on_the_cluster_may_lie_on_an_object_store(
+    motive: Terminal, finished: Finished, ray_address: str, s3: S3Server, tmp_path: Path
+) -> None:
+    s3.client().create_bucket(Bucket="by-ray")
+    words = on_ray(finished, ray_address, "s3://by-ray/run")
+    started = motive.start(*words, environment=s3.environment)
+    started.outcome(PATIENCE).succeeded()
+    s3.download("by-ray", "run", tmp_path / "run")
+    assert_like_undisturbed(tmp_path / "run", finished.path)
 
 
 def test_what_cannot_run_is_refused_before_anything_is_written(
