@@ -6,8 +6,9 @@ A corpus of MotionZoo clips (33 frames of 64 x 64) goes through `tiny-wan` and D
 thread. Unavoidable is, of the same clips: in `ingest` their decoding by PyAV, in `track` that and the
 calls of DIS, in `encode` the decoding and the VAE, in `encode text` the text encoder, in `gradients` a
 bare forward and backward pass, one clip after the other. Calls within a stage are timed as it runs, bare
-decoding and bare passes by themselves. All times are of the processor, since other programs share the
-machine; loading (imports, models, compiled kernels) is apart, being no matter of the number of clips.
+decoding and bare passes by themselves. All times are of the processor, that of the processes which decode
+included, since other programs share the machine; loading (imports, models, compiled kernels, a decoding
+process's start) is apart, being no matter of the number of clips.
 """
 
 import argparse
@@ -55,6 +56,22 @@ class TimedFlow:
         flow = self._flow.calc(*args)
         self.seconds += time.thread_time() - start
         return flow
+
+
+def used() -> float:
+    """Processor seconds of this process and of those that it started and that have ended."""
+    return sum(os.times()[:4])
+
+
+def decoder_start(path: str, sampler: Any) -> float:
+    """Processor seconds of a decoding process that does next to nothing: one clip."""
+    from motive.clips.isolation import Decoders, DecodingLimits
+
+    start = used()
+    decoders = Decoders(DecodingLimits(processes=1))
+    decoders.examine(Path(path), sampler)
+    decoders.close()
+    return used() - start
 
 
 def bare_decoding(paths: list[str]) -> float:
@@ -114,9 +131,9 @@ def measure(folder: Path, clips: int, queries: int) -> dict[str, Any]:
     seconds: dict[str, float] = {}
 
     def take(stage: str) -> None:
-        start = time.process_time()
+        start = used()
         getattr(run, stage)()
-        seconds[stage] = time.process_time() - start
+        seconds[stage] = used() - start
 
     with (
         timed(EncodeVideoStage, "open") as vae_opened,
@@ -148,7 +165,11 @@ def measure(folder: Path, clips: int, queries: int) -> dict[str, Any]:
         "encode": decoding + sum(vae) + sum(text),
         "gradients": passes,
     }
-    loading = {"encode": sum(vae_opened + text_opened), "gradients": sum(denoiser_opened)}
+    loading = {
+        "ingest": decoder_start(run.members[0].path, run.sampler),
+        "encode": sum(vae_opened + text_opened),
+        "gradients": sum(denoiser_opened),
+    }
     assert all((flow.seconds, vae, text)), "a part that was to be timed was never called"
     found: dict[str, Any] = {}
     for name, whole in seconds.items():
