@@ -178,13 +178,14 @@ def _rate_lines(results: dict[str, Any]) -> list[str]:
     if not rates:
         return []
     trained = next((len(rates[arm]["flicker"]) for arm in rates if arm != "base"), 0)
+    planned = len(results["setting"]["seeds"])
+    seeds = str(planned) if trained == planned else f"{trained} so far of {planned}"
     count = results["setting"]["prompts"]
     lines = [
         "",
         f"Share of {count} videos of the artifact's motion in which it is seen, mean over training seeds "
-        f"({trained} so far of",
-        f"{len(results['setting']['seeds'])}) with a 95% interval (Student's t), then the mean of the "
-        "measure:",
+        f"({seeds})",
+        "with a 95% interval (Student's t), then the mean of the measure:",
         "",
         f"| trained on | {' | '.join(_said(kind) for kind in ARTIFACTS)} |",
         f"| --- | {' | '.join('---:' for _ in ARTIFACTS)} |",

@@ -93,6 +93,7 @@ class Study:
                 results["rates"] = self.rates(shown)
                 write_artifact_page(out, results)
         self.draw_examples(out, results)
+        write_artifact_page(out, results)  # which shows them
 
     # Queries.
 
