@@ -3,20 +3,23 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from motive import Run, UserError
-from motive.diagnosis import COLUMNS, diagnose, write_diagnosis
+from motive.diagnosis import COLUMNS, as_json, diagnose, write_diagnosis
 from motive.influence.selection import rank_clips
 from motive.results import SELECTION_COLUMNS, open_scores
 from motive.subsets import choose_subset, write_subset
 from motive.terminal import print_diagnosis
+from motive.zoo.render import write_mp4
 
 UNWANTED = ("clips/000002.mp4", "clips/000006.mp4")
 WANTED = ("clips/000001.mp4", "clips/000007.mp4")
+STILL = "still.mp4"
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +40,13 @@ def write_queries(data: Path, polarities: dict[str, str | None]) -> None:
 
 @pytest.fixture(scope="module")
 def finished(data: Path, small_wan: Path) -> Path:
-    """The directory of a run with two wanted and two unwanted queries. Not to be written into."""
-    write_queries(data, {**dict.fromkeys(WANTED, ""), **dict.fromkeys(UNWANTED, "unwanted")})
+    """The directory of a run with two wanted and two unwanted queries. Not to be written into.
+
+    There is a third unwanted one, in which nothing moves.
+    """
+    write_mp4(data / STILL, np.full((9, 32, 32, 3), 128, np.uint8), 16)
+    unwanted = dict.fromkeys((*UNWANTED, STILL), "unwanted")
+    write_queries(data, {**dict.fromkeys(WANTED, ""), **unwanted})
     run = Run.create(
         data.parent / "run",
         clips=str(data / "metadata.csv"),
@@ -154,6 +162,43 @@ def test_one_query_by_its_name_or_its_id(run: Run) -> None:
     assert path == run.path / "diagnosis.csv"
     assert tuple(rows[0]) == COLUMNS
     assert [r["clip_id"] for r in rows] == [s.clip_id for s in by_name.suspects]
+    assert {r["queries"] for r in rows} == {json.dumps([UNWANTED[0]])}
+
+
+def test_an_unwanted_query_that_shows_no_motion_is_left_out_and_named(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = diagnose(run)
+    assert found.suspects == diagnose(run, UNWANTED).suspects
+    ((member, reason),) = found.left_out
+    assert (member.file_name, reason) == (STILL, "it shows no motion, so its gradient is zero")
+    path = write_diagnosis(run, found)
+    print_diagnosis(found, path)
+    assert f"{STILL} was left out: {reason}\n" in capsys.readouterr().out
+    with path.open(newline="") as file:
+        named = {row["queries"] for row in csv.DictReader(file)}
+    assert named == {json.dumps([m.file_name for m in found.queries])}
+    assert set(json.loads(named.pop())) == set(UNWANTED)
+    assert [q["file_name"] for q in json.loads(as_json(found))["left_out"]] == [STILL]
+
+
+def test_a_query_without_motion_is_refused_when_it_is_named_or_the_last(run: Run) -> None:
+    refused = rf"{STILL} has no scores \(it shows no motion, so its gradient is zero\): use another"
+    with pytest.raises(UserError, match=refused):
+        diagnose(run, [UNWANTED[0], STILL])
+    run.__dict__["members"] = [m for m in run.members if m.file_name not in UNWANTED]
+    with pytest.raises(UserError, match=refused):
+        diagnose(run)
+
+
+@pytest.mark.parametrize(("bounded", "text"), [(True, "+0.0000"), (False, "+3.21e-06")])
+def test_tiny_scores_without_bounds_are_told_apart(
+    run: Run, capsys: pytest.CaptureFixture[str], bounded: bool, text: str
+) -> None:
+    found = diagnose(run)
+    tiny = replace(found.suspects[0], score=3.2061e-6)
+    print_diagnosis(replace(found, suspects=(tiny,), bounded=bounded), run.path / "diagnosis.csv")
+    assert text in capsys.readouterr().out
 
 
 def test_what_is_kept_is_a_subset_to_train_on(run: Run, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A run from end to end through the Python API."""
 
 import csv
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,37 @@ def test_what_failed_is_tried_again_only_when_asked(
     run.forget_failures()
     run.track()
     assert clip_id in run.motion()
+
+
+def test_the_stamp_is_of_everything_joined_by_line_feeds(two_clips: Run) -> None:
+    run = two_clips
+    stage = run.plan.track_stage
+    failure = {
+        "key": run.members[0].clip_id,
+        "made_by": stage.fingerprint(),
+        "stage": "track",
+        "reason": "é",
+    }
+    run.store.failures.append([failure])
+    parts = [run.objective.id, run.config.selection.model_dump_json()]
+    parts += map(repr, [*run.members, *run.failures()])
+    assert len(parts) == 6
+    digest = hashlib.blake2b("\n".join(parts).encode(), digest_size=10)
+    assert run.stamp() == digest.hexdigest()
+
+
+def test_what_failed_and_is_done_counts_as_done_where_nothing_is_left_to_do(two_clips: Run) -> None:
+    run = two_clips
+    stage = run.plan.ingest_stage
+    twice, lost = (m.file for m in run.members[:2])
+    for key in (twice, "gone"):
+        row = {"key": key, "made_by": stage.fingerprint(), "stage": "ingest", "reason": "no"}
+        run.store.failures.append([row])
+    run.ingest()
+    assert run.store.failed(stage).keys() == {"gone"}
+    entry = run.store.log.read()["ingest"]
+    assert (entry["done"], entry["failed"]) == (3, 1)
+    assert lost in run.store.done(stage)
 
 
 @pytest.fixture

@@ -35,6 +35,7 @@ COLUMNS = (
     "robust_z",
     "wanted_score",
     *STATISTICS,
+    "queries",
 )
 _GAUSSIAN = (
     1.4826  # the standard deviation of a normal distribution over its median absolute deviation
@@ -67,10 +68,16 @@ class Suspect:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """suspects: every ranked clip, the one that teaches the queries most first."""
+    """suspects: every ranked clip, the one that teaches the queries most first.
+
+    left_out: unwanted queries that have no scores, with the reason.
+    bounded: whether scores lie in -1..1; others have the scale of the gradients.
+    """
 
     queries: tuple[Member, ...]
     suspects: tuple[Suspect, ...]
+    left_out: tuple[tuple[Member, str], ...] = ()
+    bounded: bool = True
 
     def kept(self, drop: int) -> Subset:
         """Every clip but the first `drop`, the least suspect first.
@@ -89,21 +96,20 @@ class Diagnosis:
 def diagnose(run: "Run", queries: Sequence[str] = ()) -> Diagnosis:
     """Rank the clips by what they teach of these queries.
 
-    queries: file names or clip ids; none is every query of the run whose polarity is `unwanted`.
-        Several are averaged.
+    queries: file names or clip ids; none is every query of the run whose polarity is `unwanted`, but for
+        those that cannot have scores, such as one in which nothing moves. Several are averaged.
 
-    Raises UserError for a name that is no query, for a query that has no scores, or when there is none.
+    Raises UserError for a name that is no query, for a named query that has no scores, or when none is
+    left.
     """
     scores = open_scores(run)
     chosen = _queries(run, queries)
     at = {query_id: i for i, query_id in enumerate(scores.query_ids)}
-    for member in chosen:
-        if member.clip_id not in at:
-            reason = next((r for n, _, r in run.failures() if n == member.file_name), "")
-            raise UserError(
-                f"the query {member.file_name} has no scores"
-                + (f" ({reason}): use another" if reason else f": run motive score {run.folder}")
-            )
+    left_out = _without_scores(run, [m for m in chosen if m.clip_id not in at])
+    chosen = [m for m in chosen if m.clip_id in at]
+    if left_out and (queries or not chosen):
+        member, reason = left_out[0]
+        raise UserError(f"the query {member.file_name} has no scores ({reason}): use another")
     diagnosed = {at[m.clip_id] for m in chosen}
     others = {
         at[m.clip_id] for m in run.usable("query").values() if not m.unwanted and m.clip_id in at
@@ -117,12 +123,35 @@ def diagnose(run: "Run", queries: Sequence[str] = ()) -> Diagnosis:
             wanted_n += row
     wanted = wanted_n / len(others) if others else None
     return Diagnosis(
-        tuple(chosen), _suspects(run, scores.clip_ids, total_n / len(diagnosed), wanted)
+        tuple(chosen),
+        _suspects(run, scores.clip_ids, total_n / len(diagnosed), wanted),
+        tuple(left_out),
+        run.plan.estimator.bounded,
     )
 
 
+def _without_scores(run: "Run", members: list[Member]) -> list[tuple[Member, str]]:
+    """Each with why it cannot have scores.
+
+    Raises UserError for one that only was not scored yet.
+    """
+    if not members:
+        return []
+    reasons = {name: why.removeprefix("as a query: ") for name, _, why in run.failures()}
+    for member in members:
+        if member.file_name not in reasons:
+            raise UserError(
+                f"the query {member.file_name} has no scores: run motive score {run.folder}"
+            )
+    return [(member, reasons[member.file_name]) for member in members]
+
+
 def write_diagnosis(run: "Run", diagnosis: Diagnosis) -> RunPath:
-    """`diagnosis.csv`, the most suspect clip first, and its path."""
+    """`diagnosis.csv`, the most suspect clip first, and its path.
+
+    Every row names the queries that made it, as a JSON list of file names.
+    """
+    queries = json.dumps([m.file_name for m in diagnosis.queries], ensure_ascii=False)
     as_text = run.plan.estimator.as_text
     text = io.StringIO(newline="")
     writer = csv.writer(text)
@@ -131,7 +160,7 @@ def write_diagnosis(run: "Run", diagnosis: Diagnosis) -> RunPath:
         wanted = "" if s.wanted_score is None else as_text(s.wanted_score, 8)
         numbers = as_text(s.score, 8), f"{s.percentile:.2f}", f"{s.robust_z:.3f}", wanted
         motion = (f"{s.motion[name]:.6f}" for name in STATISTICS)
-        writer.writerow((s.rank, s.clip_id, s.file_name, s.caption, *numbers, *motion))
+        writer.writerow((s.rank, s.clip_id, s.file_name, s.caption, *numbers, *motion, queries))
     path = run.folder / FILE_NAME
     write_atomically(path, text.getvalue())
     return path
@@ -196,6 +225,10 @@ def as_json(diagnosis: Diagnosis) -> str:
             "queries": [
                 {"clip_id": m.clip_id, "file_name": m.file_name, "polarity": m.polarity}
                 for m in diagnosis.queries
+            ],
+            "left_out": [
+                {"clip_id": m.clip_id, "file_name": m.file_name, "reason": reason}
+                for m, reason in diagnosis.left_out
             ],
             "suspects": [s.__dict__ for s in diagnosis.suspects],
         },

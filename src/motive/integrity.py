@@ -3,7 +3,7 @@
 The tables' files and rows are looked at in `motive.runs.check`; here, what they mean together.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from motive.errors import UserError
 from motive.pipeline import OUTPUTS
 from motive.record import NAME as RECORD
 from motive.record import read_record
-from motive.results import open_scores, selection_text, used_queries
+from motive.results import is_selection, open_scores, stream_selection, used_queries
 from motive.runs.check import (
     AGAIN,
     Finding,
@@ -22,6 +22,7 @@ from motive.runs.check import (
     check_table,
     stored_tables,
 )
+from motive.runs.members import Member
 from motive.runs.stage import Stage
 
 if TYPE_CHECKING:
@@ -99,7 +100,9 @@ def _settings(run: "Run", mend: bool) -> Iterator[Finding]:
     known = {row["key"] for row in run.store.objectives.rows()}
     table = run.store.table(run.objective.feature_table, _nothing())
     if table.exists():
-        makers = set(table.open().to_table(columns=["made_by"])["made_by"].to_pylist())
+        makers: set[str] = set()
+        for batch in table.batches(None, ["made_by"]):
+            makers.update(batch["made_by"].unique().to_pylist())
         for unknown in sorted(makers - known):
             yield Finding(
                 "damage", table.path.name, f"features of the unknown objective {unknown}", AGAIN
@@ -110,7 +113,7 @@ def _both(run: "Run", mend: bool) -> Iterator[Finding]:
     """A clip that is done and failed at once."""
     for stage in _stages(run):
         failed = run.store.failed(stage)
-        both = sorted(failed.keys() & run.store.done(stage))
+        both = sorted(failed.keys() - run.store.without(stage, failed))
         if both:
             finding = Finding(
                 "damage", "failures.lance", f"{len(both)} failed and done in {stage.name}", AGAIN
@@ -129,9 +132,9 @@ def _members(run: "Run", mend: bool) -> Iterator[Finding]:
     usable = [m for m in run.members if m.usable]
     failed: set[str] = set()
     for stage, key in _asked_of(run):
-        done, lost = run.store.done(stage), run.store.failed(stage).keys()
+        lost = run.store.failed(stage).keys()
         wanted = {key(m) for m in usable if m.clip_id not in failed and m.caption_id not in failed}
-        missing = wanted - done - lost
+        missing = run.store.without(stage, wanted) - lost
         if missing:
             yield Finding(
                 "unfinished",
@@ -139,29 +142,35 @@ def _members(run: "Run", mend: bool) -> Iterator[Finding]:
                 f"{len(missing)} of {len(wanted)} are not through {stage.name}",
                 _command(run),
             )
-        if unused := done - {key(m) for m in run.members}:
+        if unused := _unused(run, stage, key):
             yield Finding(
                 "remark",
                 stage.table + ".lance",
-                f"{len(unused)} rows of {stage.name} are of clips that the datasets no longer name",
+                f"{unused} rows of {stage.name} are of clips that the datasets no longer name",
                 "nothing: they are not ranked, and serve again if the clips come back",
             )
         failed |= lost
     yield from _objectives(run, usable, failed)
 
 
+def _unused(run: "Run", stage: Stage, key: Callable[[Member], str]) -> int:
+    """How many of the stage's rows no member asks for."""
+    asked = {key(m) for m in run.members}
+    batches = run.store.results(stage).batches(stage.fingerprint(), ["key"])
+    return sum(key not in asked for batch in batches for key in batch["key"].to_pylist())
+
+
 def _objectives(run: "Run", usable: list[Any], failed: set[str]) -> Iterator[Finding]:
     for role in ("clip", "query"):
         objective = run.plan.objective_of(role)
         table = run.store.table(objective.feature_table, _nothing())
-        done = table.keys(objective.id)
         lost = run.store.failures.keys(objective.id)
         wanted = {
             m.feature_key
             for m in usable
             if m.role == role and m.clip_id not in failed and m.caption_id not in failed
         }
-        if missing := wanted - done - lost:
+        if missing := table.without(wanted, objective.id) - lost:
             yield Finding(
                 "unfinished",
                 table.path.name,
@@ -201,8 +210,7 @@ def _differing(run: "Run") -> Iterator[Finding]:
     if wrong:
         yield Finding("damage", "scores.parquet", wrong, how)
     elif "select" in stamps:
-        text, _ = selection_text(run)
-        if (run.folder / "selection.csv").read_bytes() != text.encode():
+        if not is_selection(run):
             yield Finding("damage", "selection.csv", "is not the ranking that the scores give", how)
         elif lost := _unaccounted(run):
             what = f"{len(lost)} clips are neither ranked nor failed, such as {lost[0]}"
@@ -210,7 +218,7 @@ def _differing(run: "Run") -> Iterator[Finding]:
 
 
 def _unaccounted(run: "Run") -> list[str]:
-    ranked = {row["clip_id"] for row in run.selection()}
+    ranked = {row["clip_id"] for row in stream_selection(run)}
     failed = {name for name, _, reason in run.failures() if not reason.startswith("as a query: ")}
     return [
         m.file_name

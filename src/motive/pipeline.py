@@ -11,6 +11,7 @@ between them; what a stage does lives in its room.
 import hashlib
 import json
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -198,30 +199,39 @@ class Run:
 
         Raises UserError when no clip or no query can be used.
         """
-        entries = [
-            e for r in ("clip", "query") for e in dataset_entries(self.config, r, self._media)
-        ]
+        entries = dataset_entries(self.config, "clip", self._media)
+        entries += dataset_entries(self.config, "query", self._media)
         stage = self.plan.ingest_stage
         self.store.work(stage, file_rows(entries), self.progress)
-        found = {r["key"]: r for r in self.store.results(stage).rows(stage.fingerprint())}
-        settled = membership.settle(entries, found, self.store.failed(stage))
+        members = self._settled(entries)
         for role, name in (("clip", "clips"), ("query", "queries")):
-            mine = [m for m in settled if m.role == role]
-            if not any(m.usable for m in mine):
-                first = mine[0]
+            if not any(m.usable for m in members if m.role == role):
+                mine = [m for m in members if m.role == role]
                 raise UserError(
-                    f"none of the {len(mine)} {name} can be used ({first.file_name}: {first.reason}): "
-                    f"give --{name} with videos that play"
+                    f"none of the {len(mine)} {name} can be used "
+                    f"({mine[0].file_name}: {mine[0].reason}): give --{name} with videos that play"
                 )
         # A file that was put back in its place deserves another try at the stages it failed in. What is
         # new is told from the members as they were, so that a kill before they are saved forgets nothing.
         # Under a lock: of two processes the second must not take for new what the first already works on.
         with locked(self.folder / "claims" / "members.lock"):
-            before = {(m.clip_id, m.file) for m in membership.load(self.store.members)}
-            fresh = [m.clip_id for m in settled if m.usable and (m.clip_id, m.file) not in before]
-            self.store.failures.drop(fresh)
-            membership.save(self.store.members, settled)
+            fresh = {m.file: m.clip_id for m in members if m.usable}  # a file has one content
+            for before in membership.stream(self.store.members):
+                if fresh.get(before.file) == before.clip_id:
+                    del fresh[before.file]
+            self.store.failures.drop([m.clip_id for m in members if m.usable and m.file in fresh])
+            membership.save(self.store.members, members)
         self.__dict__.pop("members", None)
+
+    def _settled(self, entries: list[Member]) -> list[Member]:
+        """The members that ingest made of the entries, in the same list, so that there is no second one."""
+        stage = self.plan.ingest_stage
+        files = (e.file for e in entries if e.usable)
+        found = membership.ingested(self.store.results(stage), stage.fingerprint(), files)
+        settled = membership.settle(entries, found, self.store.failed(stage))
+        for place, member in enumerate(settled):
+            entries[place] = member
+        return entries
 
     def track(self) -> None:
         """Follow the motion of every clip and query; `motion.csv` has the clips' statistics."""
@@ -292,11 +302,11 @@ class Run:
     ) -> None:
         self.store.save_objective(objective.id, objective.to_json())
         wanted = ready_for_gradients(members, self.plan, self.store)
-        there = (self._feature_table(objective), self.store.failures)
-        settled = set().union(*(table.keys(objective.id) for table in there))
+        left = self._feature_table(objective).without(wanted, objective.id)
+        left -= self.store.failures.keys(objective.id)
         name = "query gradients" if of_queries else "gradients"
         # Else a kill came between the last row and its count, or there is work.
-        if wanted.keys() <= settled and name in self.store.log.read():
+        if not left and name in self.store.log.read():
             return
         from motive.gradients.stage import GradientStage, QueryGradientStage
 
@@ -341,12 +351,14 @@ class Run:
 
     def stamp(self) -> str:
         """Of everything that scores, selection and report depend on."""
-        everything = [self.objective.id, self.config.selection.model_dump_json()]
+        settings = [self.objective.id, self.config.selection.model_dump_json()]
         if self.plan.estimator.name != "paper":
-            everything += [self.plan.estimator.name, self.plan.objective_of("query").id]
-        everything += [repr(member) for member in self.members]
-        everything += [repr(failure) for failure in self.failures()]
-        return hashlib.blake2b("\n".join(everything).encode(), digest_size=10).hexdigest()
+            settings += [self.plan.estimator.name, self.plan.objective_of("query").id]
+        # The digest of these texts, joined by line feeds, which are never all there at once.
+        digest = hashlib.blake2b("\n".join(settings).encode(), digest_size=10)
+        for part in chain(self.members, self.failures()):
+            digest.update(f"\n{part!r}".encode())
+        return digest.hexdigest()
 
     def stamps(self) -> dict[str, str]:
         """The stamp that each output was made with, by stage."""

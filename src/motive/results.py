@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,8 @@ from motive.influence.score_file import ScoreFile, write_score_file
 from motive.influence.scores import available_threads
 from motive.influence.selection import Ranking, rank_clips
 from motive.motion.track import STATISTICS
-from motive.runs.csv_text import csv_text
-from motive.runs.provenance import write_atomically
+from motive.runs.csv_text import csv_parts, write_csv
+from motive.runs.remote import RemotePath
 
 if TYPE_CHECKING:
     from motive.influence.features import Features
@@ -127,37 +128,62 @@ def write_motion(run: "Run") -> int:
 
     Ties go to the smaller clip id. Returns the number of clips.
     """
-    rows = motion_rows(run)
+    count, rows = _motion(run)
     columns = ("file_name", "clip_id", *STATISTICS)
-    shown = [{**row, **{name: f"{row[name]:.6f}" for name in STATISTICS}} for row in rows]
-    write_atomically(run.folder / "motion.csv", csv_text(columns, shown))
-    return len(rows)
+    shown = ({**row, **{name: f"{row[name]:.6f}" for name in STATISTICS}} for row in rows)
+    write_csv(run.folder / "motion.csv", columns, shown)
+    return count
 
 
 def motion_rows(run: "Run") -> list[dict[str, Any]]:
     """File name, clip id and statistics of every tracked clip, the most object motion first."""
-    motion = run.motion(columns=["key", *STATISTICS])
-    rows = [
-        {
-            "file_name": m.file_name,
-            "clip_id": m.clip_id,
-            **{name: float(motion[m.clip_id][name]) for name in STATISTICS},
-        }
-        for m in run.usable("clip").values()
-        if m.clip_id in motion
-    ]
-    return sorted(rows, key=lambda row: (-row["object_speed"], row["clip_id"]))
+    return list(_motion(run)[1])
+
+
+def _motion(run: "Run") -> tuple[int, Iterator[dict[str, Any]]]:
+    """How many rows there are, and the rows; only their numbers are held."""
+    clips, stage = run.usable("clip"), run.plan.track_stage
+    ids: list[str] = []
+    parts = [np.empty((0, len(STATISTICS)))]
+    for batch in run.store.results(stage).batches(stage.fingerprint(), ["key", *STATISTICS]):
+        keys = batch["key"].to_pylist()
+        mine = [i for i, key in enumerate(keys) if key in clips]
+        ids += (clips[keys[i]].clip_id for i in mine)  # the member's own text
+        numbers = [batch[name].to_numpy(zero_copy_only=False)[mine] for name in STATISTICS]
+        parts.append(np.stack(numbers, axis=1).astype(np.float64))
+    statistics = np.concatenate(parts)
+    speed = statistics[:, STATISTICS.index("object_speed")].tolist()
+    order = sorted(range(len(ids)), key=lambda i: (-speed[i], ids[i]))
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for i in order:
+            numbers = dict(zip(STATISTICS, statistics[i].tolist(), strict=True))
+            yield {"file_name": clips[ids[i]].file_name, "clip_id": ids[i], **numbers}
+
+    return len(ids), rows()
 
 
 def write_selection(run: "Run") -> int:
     """`selection.csv`, all ranked clips, best first. Returns how many are selected."""
-    text, selected = selection_text(run)
-    write_atomically(run.folder / "selection.csv", text)
+    selected, columns, rows = _ranked(run)
+    write_csv(run.folder / "selection.csv", columns, rows)
     return selected
 
 
-def selection_text(run: "Run") -> tuple[str, int]:
-    """What `selection.csv` says for the scores that are there, and how many clips are selected.
+def is_selection(run: "Run") -> bool:
+    """Whether `selection.csv` is, byte for byte, what the scores that are there give."""
+    _, columns, rows = _ranked(run)
+    path = run.folder / "selection.csv"
+    with path.open_parts() if isinstance(path, RemotePath) else path.open("rb") as file:
+        for part in csv_parts(columns, rows):
+            data = part.encode()
+            if file.read(len(data)) != data:
+                return False
+        return not file.read(1)
+
+
+def _ranked(run: "Run") -> tuple[int, tuple[str, ...], Iterator[dict[str, Any]]]:
+    """How many clips the scores that are there select, and the columns and rows of `selection.csv`.
 
     Where some queries are unwanted, `votes` is the difference of `votes_for` and `votes_against`.
     """
@@ -168,33 +194,36 @@ def selection_text(run: "Run") -> tuple[str, int]:
     if any(queries[query_id].unwanted for query_id in query_ids):
         after = columns.index("votes") + 1
         columns = (*columns[:after], *POLARITY_COLUMNS, *columns[after:])
-    rows = []
-    for rank, i in enumerate(ranking.order, start=1):
-        member = clips[clip_ids[i]]
-        votes, against = int(ranking.votes[i]), int(ranking.votes_against[i])
-        best = int(ranking.best_query[i])
-        row = {
-            "rank": rank,
-            "clip_id": member.clip_id,
-            "file_name": member.file_name,
-            "caption": member.caption,
-            "votes": votes,
-            "votes_for": votes + against,
-            "votes_against": against,
-            "mean_score": run.plan.estimator.as_text(ranking.mean_score[i], 8),
-            "best_query": "" if best < 0 else queries[query_ids[best]].file_name,
-            "selected": "true" if ranking.selected[i] else "false",
-        }
-        rows.append({name: row[name] for name in columns})
-    return csv_text(columns, rows), int(ranking.selected.sum())
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for rank, i in enumerate(ranking.order, start=1):
+            member = clips[clip_ids[i]]
+            votes, against = int(ranking.votes[i]), int(ranking.votes_against[i])
+            best = int(ranking.best_query[i])
+            row = {
+                "rank": rank,
+                "clip_id": member.clip_id,
+                "file_name": member.file_name,
+                "caption": member.caption,
+                "votes": votes,
+                "votes_for": votes + against,
+                "votes_against": against,
+                "mean_score": run.plan.estimator.as_text(ranking.mean_score[i], 8),
+                "best_query": "" if best < 0 else queries[query_ids[best]].file_name,
+                "selected": "true" if ranking.selected[i] else "false",
+            }
+            yield {name: row[name] for name in columns}
+
+    return int(ranking.selected.sum()), columns, rows()
 
 
 def write_failures(run: "Run") -> int:
     """`failures.csv`: every file that is not ranked, with its stage and reason."""
     columns = ("file_name", "stage", "reason")
-    rows = [dict(zip(columns, failure, strict=True)) for failure in run.failures()]
-    write_atomically(run.folder / "failures.csv", csv_text(columns, rows))
-    return len(rows)
+    failures = run.failures()
+    rows = (dict(zip(columns, failure, strict=True)) for failure in failures)
+    write_csv(run.folder / "failures.csv", columns, rows)
+    return len(failures)
 
 
 def read_selection(run: "Run") -> list[dict[str, str]]:
@@ -202,11 +231,16 @@ def read_selection(run: "Run") -> list[dict[str, str]]:
 
     Raises UserError when there is none yet.
     """
+    return list(stream_selection(run))
+
+
+def stream_selection(run: "Run") -> Iterator[dict[str, str]]:
+    """As `read_selection`, one after the other."""
     path = run.folder / "selection.csv"
     if not path.is_file():
         raise UserError(f"{run.folder} has no selection yet: run motive select {run.folder}")
     with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+        yield from csv.DictReader(file)
 
 
 def export_selection(run: "Run", format: str, out: Path, *, link: bool = False) -> ExportReport:
@@ -223,7 +257,7 @@ def export_selection(run: "Run", format: str, out: Path, *, link: bool = False) 
                 "motive_votes": float(row["votes"]),
             },
         )
-        for row in read_selection(run)
+        for row in stream_selection(run)
         if row["selected"] == "true"
     ]
     return write_dataset(format, clips, out, link=link)
@@ -235,13 +269,15 @@ def describe(run: "Run") -> dict[str, Any]:
     from motive.runs.provenance import versions
 
     members = run.members if run.store.members.exists() else []
-    ranked = read_selection(run) if (run.folder / "selection.csv").is_file() else []
+    ranked = selected = 0
+    for row in stream_selection(run) if (run.folder / "selection.csv").is_file() else ():
+        ranked, selected = ranked + 1, selected + (row["selected"] == "true")
     return {
         "run": str(run.folder),
         "clips": sum(m.role == "clip" for m in members),
-        "clips_ranked": len(ranked),
+        "clips_ranked": ranked,
         "queries": sum(m.role == "query" for m in members),
-        "selected": sum(row["selected"] == "true" for row in ranked),
+        "selected": selected,
         "failures": [
             {"file_name": name, "stage": stage, "reason": reason}
             for name, stage, reason in (run.failures() if members else [])

@@ -1,7 +1,7 @@
 """The rows that stages are given: what the datasets name, and what earlier stages made of it."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
@@ -29,25 +29,28 @@ def dataset_entries(config: RunConfig, role: Role, media: Path) -> list[Member]:
     source = config.clips if role == "clip" else config.queries
     root = Path(config.media_root) if config.media_root else None
     dataset = read_dataset(Path(source), media_root=root, extract_to=media / role)
-    entries = [
-        Member(
-            role=role,
-            file_name=r.file_name,
-            path=str(r.path),
-            file=file_key(r.path),
-            caption=r.caption,
-            caption_id=caption_id(r.caption),
-            extra=_as_json(r.extra, r.file_name),
+    entries = []
+    dataset.records.reverse()
+    while dataset.records:
+        r = dataset.records.pop()  # let go of, so that no clip is held twice
+        entries.append(
+            Member(
+                role=role,
+                file_name=r.file_name,
+                path=str(r.path),
+                file=file_key(r.path),
+                caption=r.caption,
+                caption_id=caption_id(r.caption),
+                extra=_as_json(r.extra, r.file_name),
+            )
         )
-        for r in dataset.records
-    ]
     for entry in entries if role == "query" else []:
         if entry.polarity not in POLARITIES:
             raise UserError(
                 f"the query {entry.file_name} has the polarity {entry.polarity!r}: "
                 f"write {' or '.join(POLARITIES)}, or nothing for {POLARITIES[0]}"
             )
-    named = {e.file_name for e in entries}
+    named = {e.file_name for e in entries} if dataset.problems else set()
     for problem in dataset.problems:
         if problem.file_name not in named:
             entries.append(
@@ -57,6 +60,8 @@ def dataset_entries(config: RunConfig, role: Role, media: Path) -> list[Member]:
 
 
 def _as_json(extra: dict[str, object], file_name: str) -> str:
+    if not extra:
+        return "{}"  # the same text for all
     try:
         text = json.dumps(extra, default=str, ensure_ascii=False)
         text.encode()
@@ -69,27 +74,47 @@ def _as_json(extra: dict[str, object], file_name: str) -> str:
     return text
 
 
-def file_rows(entries: Iterable[Member]) -> dict[str, Row]:
+class _Rows(Mapping[str, Row]):
+    """Rows by key, each made of its member when it is asked for."""
+
+    def __init__(self, members: dict[str, Member], make: Callable[[str, Member], Row]) -> None:
+        self._members, self._make = members, make
+
+    def __getitem__(self, key: str) -> Row:
+        return self._make(key, self._members[key])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._members)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._members
+
+
+def file_rows(entries: Iterable[Member]) -> Mapping[str, Row]:
     """For ingest, by file key."""
-    return {
-        e.file: {"key": e.file, "path": e.path, "file_name": e.file_name}
-        for e in entries
-        if e.usable
-    }
+    return _Rows(
+        {e.file: e for e in entries if e.usable},
+        lambda key, e: {"key": key, "path": e.path, "file_name": e.file_name},
+    )
 
 
-def clip_rows(members: Iterable[Member]) -> dict[str, Row]:
+def clip_rows(members: Iterable[Member]) -> Mapping[str, Row]:
     """For tracking and encoding, by clip id. Of several files with one content the first is read."""
-    return {
-        m.clip_id: {"key": m.clip_id, "file": m.file, "path": m.path, "file_name": m.file_name}
-        for m in reversed(list(members))
-    }
+    return _Rows(
+        {m.clip_id: m for m in reversed(list(members))},
+        lambda key, m: {"key": key, "file": m.file, "path": m.path, "file_name": m.file_name},
+    )
 
 
-def caption_rows(members: Iterable[Member]) -> dict[str, Row]:
+def caption_rows(members: Iterable[Member]) -> Mapping[str, Row]:
     """For encoding of text, by caption id."""
-    captions = {m.caption_id: m.caption for m in members}
-    return {k: {"key": k, "caption": c, "file_name": c} for k, c in captions.items()}
+    return _Rows(
+        {m.caption_id: m for m in members},
+        lambda key, m: {"key": key, "caption": m.caption, "file_name": m.caption},
+    )
 
 
 def followed(members: Iterable[Member], plan: Plan, store: Store) -> list[Member]:
@@ -103,16 +128,16 @@ def ready_for_gradients(members: list[Member], plan: Plan, store: Store) -> dict
 
     Raises UserError when one of those stages was not run.
     """
-    tracked, encoded, read = (
-        store.done(stage) for stage in (plan.track_stage, plan.encode_stage, plan.text_stage)
-    )
     rest = followed(members, plan, store)
-    for stage, command, missing in (
-        (plan.track_stage, "track", {m.clip_id for m in members if m.usable} - tracked),
-        (plan.encode_stage, "encode", {m.clip_id for m in rest} - encoded),
-        (plan.text_stage, "encode", {m.caption_id for m in rest} - read),
+    untracked = store.without(plan.track_stage, (m.clip_id for m in members if m.usable))
+    not_encoded = store.without(plan.encode_stage, (m.clip_id for m in rest))
+    unread = store.without(plan.text_stage, (m.caption_id for m in rest))
+    for stage, command, without in (
+        (plan.track_stage, "track", untracked),
+        (plan.encode_stage, "encode", not_encoded),
+        (plan.text_stage, "encode", unread),
     ):
-        if missing := missing - store.failed(stage).keys():
+        if missing := without - store.failed(stage).keys():
             raise UserError(
                 f"{len(missing)} clips are not through the {stage.name} stage yet: "
                 f"run motive {command} {plan.path}"
@@ -120,7 +145,9 @@ def ready_for_gradients(members: list[Member], plan: Plan, store: Store) -> dict
     return {
         m.feature_key: m
         for m in rest
-        if m.clip_id in tracked and m.clip_id in encoded and m.caption_id in read
+        if m.clip_id not in untracked
+        and m.clip_id not in not_encoded
+        and m.caption_id not in unread
     }
 
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from motive.printable import printable
-from motive.results import POLARITY_COLUMNS, held_back, motion_rows
+from motive.results import POLARITY_COLUMNS, held_back, motion_rows, stream_selection
 
 if TYPE_CHECKING:
     from motive.diagnosis import Diagnosis
@@ -35,9 +35,14 @@ _MOTION_COLUMNS = {
 def print_result(run: "Run") -> None:
     """The head of the selection, how many files failed, and where the rest is."""
     console = Console()
-    rows, failures = run.selection(), run.failures()
-    selected = sum(row["selected"] == "true" for row in rows)
-    table = _table(f"{selected} of {len(rows)} clips selected")
+    ranked = selected = 0
+    rows = []
+    for row in stream_selection(run):
+        ranked, selected = ranked + 1, selected + (row["selected"] == "true")
+        if ranked <= _ROWS:
+            rows.append(row)
+    failures = run.failures()
+    table = _table(f"{selected} of {ranked} clips selected")
     # Where some queries are unwanted, what their votes took away.
     polar = [name for name in POLARITY_COLUMNS if rows and name in rows[0]]
     for name in ("rank", "votes", *(name.removeprefix("votes_") for name in polar), "mean score"):
@@ -120,9 +125,9 @@ def print_diagnosis(diagnosis: "Diagnosis", path: "RunPath") -> None:
         wanted = suspect.wanted_score
         table.add_row(
             str(suspect.rank),
-            f"{suspect.score:+.4f}",
+            _signed(suspect.score, diagnosis.bounded),
             f"{suspect.robust_z:+.1f}",
-            "" if wanted is None else f"{wanted:+.4f}",
+            "" if wanted is None else _signed(wanted, diagnosis.bounded),
             f"{suspect.motion['mean_speed']:.2f}",
             _text(suspect.file_name),
             _text(shorten(suspect.caption, _CAPTION, placeholder="…")),
@@ -130,7 +135,15 @@ def print_diagnosis(diagnosis: "Diagnosis", path: "RunPath") -> None:
     console.print(table)
     if (rest := len(diagnosis.suspects) - _ROWS) > 0:
         console.print(f"and {rest} more", soft_wrap=True)
+    for query, reason in diagnosis.left_out:
+        line = printable(f"{query.file_name} was left out: {reason}")
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
     console.print(f"diagnosis: {path}", soft_wrap=True, highlight=False)
+
+
+def _signed(score: float, bounded: bool) -> str:
+    """A score in a table; one without bounds by three significant digits where it is tiny."""
+    return f"{score:+.4f}" if bounded or abs(score) >= 0.001 else f"{score:+.3g}"
 
 
 def _print_failures(console: Console, run: "Run", count: int) -> None:

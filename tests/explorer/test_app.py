@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -213,13 +214,14 @@ def test_an_export_is_never_written_over(client: TestClient) -> None:
     assert (answer.status_code, "already" in answer.json()["error"]) == (400, True)
 
 
-def test_without_a_heat_map_the_page_is_told(
-    client: TestClient, session: Session, monkeypatch: pytest.MonkeyPatch
+def test_a_map_whose_package_is_missing_names_it(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("motive.explorer.app._heat_available", lambda: False)
-    where = {"clip": ids_of(session)[0], "query": next(iter(session.queries))}
-    answer = client.get("/api/explain", params=where)
-    assert (answer.status_code, "heat map" in answer.json()["error"]) == (501, True)
+    monkeypatch.setitem(sys.modules, "umap", None)
+    assert client.get("/api/run").json()["maps"] == ["pca"]
+    answer = client.get("/api/map", params={"method": "umap"})
+    assert answer.status_code == 400
+    assert "pip install 'motive-attribution[umap]'" in answer.json()["error"]
 
 
 def test_the_heat_map_is_the_explanations(client: TestClient, session: Session) -> None:

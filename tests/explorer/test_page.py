@@ -364,3 +364,26 @@ def test_shots_can_be_taken(browser: Browser, server: Server, tmp_path: Path) ->
         corner = image[790, 5].mean()
         assert corner > 200 if scheme == "light" else corner < 60
         page.close()
+
+
+def test_tiny_scores_without_bounds_are_told_apart(browser: Browser, server: Server) -> None:
+    def of_another_estimator(route: Route) -> None:
+        found = route.fetch().json()
+        for row in found.get("rows", []):
+            row["mean_score"] = -3.2061e-6 if row["rank"] == 2 else 3.2061e-6
+        route.fulfill(json={**found, "bounded": False} if "columns" in found else found)
+
+    made = browser.new_page()
+    made.route(re.compile("/api/(run|rows)"), of_another_estimator)
+    made.goto(server.address)
+    card = made.locator(".sheet .card")
+    expect(card.first).to_contain_text("+3.21e-06 score", timeout=PATIENCE)
+    expect(card.filter(has_text="−3.21e-06 score")).to_have_count(1)
+    shown = """async (values) => {
+        const { fine } = await import("/static/dom.js");
+        return values.map((value) => fine(value, 3, true));
+    }"""
+    values = [0, 0.4123, -0.001, 0.00012345, 1e-9, -0.0005, None]
+    told = ["+0.000", "+0.412", "−0.001", "+0.000123", "+1e-09", "−0.0005", "–"]
+    assert made.evaluate(shown, values) == told
+    made.close()

@@ -6,12 +6,14 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import httpx
 import pytest
 
 from motive.errors import UserError
+from motive.explorer.curation import Curation
 from motive.explorer.serve import serve_explorer
 from motive.explorer.table_file import keep_table, open_table
 from motive.pipeline import Run
@@ -37,9 +39,57 @@ def test_it_prints_its_address_answers_and_ends(run: Run) -> None:
     assert "Traceback" not in complaint
 
 
+SLOW = """
+import os, signal, sys, threading, time
+from motive.explorer.curation import Curation
+from motive.explorer.corpus_map import Maps
+from motive.explorer.serve import serve_explorer
+
+decide, end = Curation.decide, threading.Event()
+
+def late(self, ids, decision):
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(2.5)  # longer than what only asks is waited for
+    return decide(self, ids, decision)
+
+Curation.decide = late
+Maps.of = lambda self, method: end.wait()
+serve_explorer(__import__("pathlib").Path(sys.argv[1]), host="127.0.0.1", port=0, browser=False)
+"""
+
+
+def test_ctrl_c_waits_for_a_decision_and_for_no_map(run: Run) -> None:
+    """The map would never be ready: the process would not end at all."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW, str(run.path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    try:
+        assert process.stdout is not None
+        found = re.search(r"http://127\.0\.0\.1:(\d+)/", process.stdout.readline())
+        assert found
+        rows = httpx.get(f"{found[0]}api/rows", timeout=60).json()["rows"]
+        with socket.create_connection(("127.0.0.1", int(found[1]))) as map_wanted:
+            map_wanted.sendall(b"GET /api/map HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
+            wish = {"clip_ids": [rows[0]["clip_id"]], "decision": "exclude"}
+            answer = httpx.post(f"{found[0]}api/decide", json=wish, timeout=60)
+            assert answer.json()["changed"] == 1
+            _, complaint = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert complaint == "motive: interrupted; run the same command again to go on\n"
+    with closing(Curation(run.path)) as kept:
+        assert kept.values("decision") == {rows[0]["clip_id"]: "exclude"}
+
+
 LOADED = """
 import json, sys
 from motive.explorer.serve import serve_explorer
+from motive.explorer.session import Session
 import uvicorn
 from starlette.testclient import TestClient
 
@@ -51,6 +101,7 @@ def ask(server, sockets):
             print(json.dumps(sorted(heavy & {name.partition(".")[0] for name in sys.modules})))
 
 uvicorn.Server.run = ask
+Session.warm_up = lambda self: None  # which begins with the first page, and loads what it likes
 serve_explorer(__import__("pathlib").Path(sys.argv[1]), host="127.0.0.1", port=0, browser=False)
 """
 

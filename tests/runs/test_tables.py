@@ -226,3 +226,20 @@ def test_a_table_of_another_version_is_refused_and_left_alone(tmp_path: Path) ->
         with pytest.raises(UserError, match="written by another version of motive"):
             use()
     assert [row["key"] for row in old.rows()] == ["a"]
+
+
+def test_what_a_table_lacks_of_some_keys(table: Table) -> None:
+    assert table.without(["a"], "me") == {"a"}
+    table.append([row("a"), row("b"), row("c", made_by="other")])
+    assert table.without(iter(["a", "c", "d", "d"]), "me") == {"c", "d"}
+    assert table.without([], "me") == set()
+
+
+def test_dropping_what_is_not_there_writes_nothing(table: Table) -> None:
+    table.append([row("a")])
+    version = table.open().version
+    table.drop([f"k{i}" for i in range(200_000)])
+    table.drop(["a"], "other")
+    assert table.open().version == version
+    table.drop([*(f"k{i}" for i in range(200_000)), "a"])
+    assert table.count() == 0

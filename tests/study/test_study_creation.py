@@ -21,6 +21,7 @@ from motive.study.design import Rules, read_design
 from motive.study.roster import read_tokens, standings
 from motive.study.videos import copy_standing, copy_video, moves_plainly, outline, read_frames
 from motive.zoo.render import write_mp4
+from thread_count import threads_of
 
 MakeStudy = Callable[..., Path]
 
@@ -268,3 +269,13 @@ def test_copies_do_not_depend_on_when_they_are_made(arms: dict[str, Path], tmp_p
         copy_video(source, tmp_path / f"{k}.mp4")
         digests.add(hashlib.sha256((tmp_path / f"{k}.mp4").read_bytes()).hexdigest())
     assert len(digests) == 1
+
+
+def test_frames_are_read_in_one_thread_as_in_several(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 60, 106, 3), np.uint8)
+    write_mp4(tmp_path / "noise.mp4", noise.repeat(8, 1).repeat(8, 2), 16)
+    threads, (frames, _) = threads_of(lambda: read_frames(tmp_path / "noise.mp4"))
+    assert threads == 1
+    with av.open(str(tmp_path / "noise.mp4")) as container:
+        several = [f.to_ndarray(format="rgb24", threads=4) for f in container.decode(video=0)]
+    np.testing.assert_array_equal(frames, np.stack(several))

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from motive.web.preview import Preview, encode_preview, preview_size
+from thread_count import threads_of
 
 
 def moving_square(frames: int, height: int, width: int) -> np.ndarray:
@@ -116,3 +117,18 @@ def test_what_cannot_be_encoded_is_refused(
 def test_what_is_no_preview_is_refused(mask_fhw: np.ndarray, fps: float, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Preview(b"", fps, mask_fhw)
+
+
+def test_frames_are_converted_in_one_thread_to_the_bytes_of_several() -> None:
+    frames_fhw3 = moving_square(40, 480, 832)
+    threads, mp4 = threads_of(lambda: encode_preview(frames_fhw3, 16.0))
+    assert threads == 1
+    assert mp4 == encode_preview(frames_fhw3, 16.0)
+    rgb = av.VideoFrame.from_ndarray(frames_fhw3[3], format="rgb24")
+    for wanted in ({"width": 160, "height": 92, "format": "yuv420p"}, {"format": "yuv420p"}):
+        one, two, many = (
+            rgb.reformat(**wanted, interpolation="AREA", threads=n).to_ndarray(threads=1)
+            for n in (1, 2, 7)
+        )
+        np.testing.assert_array_equal(one, two)
+        np.testing.assert_array_equal(one, many)

@@ -488,6 +488,20 @@ def test_scores_are_signed(score: float, text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("score", "text"),
+    [
+        (0.4123, "+0.412"),
+        (-0.001, "−0.001"),
+        (0.00012345, "+0.000123"),
+        (-3.2e-6, "−3.2e-06"),
+        (0.0, "0.000"),
+    ],
+)
+def test_tiny_scores_without_bounds_have_three_digits(score: float, text: str) -> None:
+    assert format_score(score, bounded=False) == text
+
+
+@pytest.mark.parametrize(
     ("value", "text"),
     [
         (None, "–"),

@@ -20,7 +20,7 @@ def print_explanation(run: "Run", found: Explanation) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"{clip.file_name} on {query.file_name}", markup=False)
     console.print(
-        f"influence {found.influence:+.4f}, of the whole gradients (scores are projected)"
+        f"influence {found.influence:+.4g}, of the whole gradients (scores are projected)"
     )
     console.print(f"over time {sparkline(found.curve.tolist())}")
     console.print(

@@ -77,8 +77,8 @@ def _add_rows(app: FastAPI, session: Session) -> None:
             "sources": session.source_columns,
             "aspect": session.run.sampler.width / session.run.sampler.height,
             "percentile": config.selection.percentile,
+            "bounded": session.run.plan.estimator.bounded,
             "curation": choice.summary(),
-            "heat": _heat_available(),
         }
 
     @app.get("/api/rows")
@@ -190,9 +190,6 @@ def _add_clips(app: FastAPI, session: Session) -> None:
         files.find(clip)
         if query not in session.queries:
             raise KeyError(query)
-        if not _heat_available():
-            reason = "the influence heat map is not part of this version of motive"
-            return JSONResponse({"error": reason}, 501)
         return JSONResponse(_explanation(session, clip, query))
 
 
@@ -300,14 +297,9 @@ def _explanation(session: Session, clip: str, query: str) -> dict[str, Any]:
     }
 
 
-def _heat_available() -> bool:
-    from importlib.util import find_spec
-
-    return find_spec("motive.explanation") is not None
-
-
 def _rounded(values: np.ndarray) -> list[float | None]:
-    return [round(v, 5) if v == v else None for v in values.astype(float).tolist()]
+    """To six significant digits: scores may be tiny."""
+    return [float(f"{v:.6g}") if v == v else None for v in values.astype(float).tolist()]
 
 
 def _lines(file: Path) -> int:

@@ -60,8 +60,11 @@ class Maps:
         Raises UserError when the method is not installed, or there are no features.
         """
         if method not in self.methods():
-            package = {"pca": "scikit-learn", "umap": "umap-learn"}[method]
-            raise UserError(f"the map by {method.upper()} needs {package}: pip install {package}")
+            extra = {"pca": "explore", "umap": "umap"}[method]
+            raise UserError(
+                f"the map by {method.upper()} needs a package that is not installed: "
+                f"pip install 'motive-attribution[{extra}]'"
+            )
         with self._lock:
             if method not in self._made:
                 self._made[method] = self._make(method)

@@ -1,13 +1,17 @@
 """A server for one run, on loopback unless told otherwise."""
 
+import os
 import secrets
 import socket
+import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from motive.errors import UserError
 
 PORT = 8765
+INTERRUPTED = 130  # what shells give for Ctrl+C
 
 
 def serve_explorer(path: Path, *, host: str, port: int | None, browser: bool) -> None:
@@ -29,9 +33,8 @@ def serve_explorer(path: Path, *, host: str, port: int | None, browser: bool) ->
         # Arrow and Lance read the tables while Python imports the server.
         opening = beside.submit(open_table, run)
         try:
-            import uvicorn
-
             from motive.explorer.app import make_app
+            from motive.explorer.ending import GRACE_SECONDS, Server
             from motive.explorer.security import is_loopback
             from motive.explorer.session import Session
         except ImportError as error:
@@ -57,11 +60,27 @@ def serve_explorer(path: Path, *, host: str, port: int | None, browser: bool) ->
         import webbrowser
 
         webbrowser.open(address)
-    config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
     try:
-        uvicorn.Server(config).run(sockets=[listening])
+        Server(app).run(sockets=[listening])
+    except KeyboardInterrupt:
+        session.close(GRACE_SECONDS)
+        _leave_if_busy()
+        raise
     finally:
         session.close()
+
+
+def _leave_if_busy() -> None:
+    """End the process here if a thread still computes what nobody waits for any more.
+
+    Python would wait for it, for as long as a map or a heat map takes, or crash when it takes itself down
+    under it. Nothing is lost: what is kept is written whole, and decisions were waited for.
+    """
+    if threading.active_count() > 1:
+        print("motive: interrupted; run the same command again to go on", file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(INTERRUPTED)
 
 
 def _listen(host: str, port: int | None) -> socket.socket:

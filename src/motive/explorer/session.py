@@ -194,13 +194,16 @@ class Session:
         groups = group[mask & (group >= 0)]
         return len(groups) - len(np.unique(groups))
 
-    def close(self) -> None:
-        """Let go of the run, after what is being written for the next opening."""
+    def close(self, patience: float | None = None) -> None:
+        """Let go of the run, after what is being written for the next opening.
+
+        patience: seconds that this is waited for at most, by who then ends the whole process.
+        """
         self._closing = True
         self.shown.set()
         if self._warming.is_alive():
             # An interpreter that ends under a thread of Arrow's or Lance's may well crash.
-            self._warming.join()
+            self._warming.join(patience)
         self.curation.close()
 
 

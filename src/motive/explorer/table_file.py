@@ -7,7 +7,7 @@ deleted whenever no explorer runs.
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +91,7 @@ def keep_table(run: "Run", table: ClipTable, files: ClipFiles) -> None:
             order = table.order(column.name, descending=descending)
             columns[f"order:{int(descending)}:{column.name}"] = order
     said = {
-        "queries": [vars(member) for member in files.queries.values()],
+        "queries": [asdict(member) for member in files.queries.values()],
         "columns": files.columns,
         "query_ids": open_scores(run).query_ids,
     }

@@ -17,7 +17,7 @@ from motive.runs.checksums import Checksums
 from motive.runs.claims import is_over, read_claims
 from motive.runs.locks import locked
 from motive.runs.remote import RemotePath, RunPath
-from motive.runs.tables import Table
+from motive.runs.tables import READ_AHEAD, Table
 
 Level = Literal["damage", "unfinished", "litter", "remark"]
 UNIT_TOLERANCE = 1e-4  # of a feature's length: float32 rounding is a hundredth of it
@@ -121,7 +121,10 @@ def _fragments(table: Table, dataset: Any) -> Iterator[tuple[Finding, int | None
 
 def _unreadable(fragment: Any) -> str:
     try:
-        for batch in fragment.to_batches(batch_size=16):
+        # Little is read ahead: by itself Lance would take two gigabytes for it.
+        for batch in fragment.to_batches(
+            batch_size=16, batch_readahead=1, io_buffer_size=READ_AHEAD
+        ):
             batch.validate(full=True)
     except (KeyboardInterrupt, SystemExit):
         raise
@@ -133,12 +136,7 @@ def _unreadable(fragment: Any) -> str:
 
 def _rows(table: Table, mend: bool) -> Iterator[Finding]:
     """Rows that are there twice, and features that are none."""
-    dataset = table.open()
-    found = dataset.to_table(columns=["key", "made_by"])
-    pairs = zip(found["key"].to_pylist(), found["made_by"].to_pylist(), strict=True)
-    for (key, made_by), count in Counter(pairs).items():
-        if count == 1:
-            continue
+    for (key, made_by), count in _repeated(table).items():
         rows = [row for row in table.rows(made_by) if row["key"] == key]
         equal = all(_same(rows[0], row) for row in rows[1:])
         finding = Finding(
@@ -154,8 +152,23 @@ def _rows(table: Table, mend: bool) -> Iterator[Finding]:
                 table.append(rows[:1])
                 finding.mended = "one was kept"
         yield finding
-    if {"feature", "norm", "static"} <= set(dataset.schema.names):
+    if {"feature", "norm", "static"} <= set(table.schema.names):
         yield from _features(table, mend)
+
+
+def _repeated(table: Table) -> dict[tuple[str, str], int]:
+    """The pairs of key and maker that several rows have, and how many; eight bytes a row are held."""
+    hashes = np.sort(np.fromiter(map(hash, _pairs(table)), np.int64))
+    alike = set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
+    if not alike:
+        return {}
+    found = Counter(pair for pair in _pairs(table) if hash(pair) in alike)
+    return {pair: count for pair, count in found.items() if count > 1}
+
+
+def _pairs(table: Table) -> Iterator[tuple[str, str]]:
+    for batch in table.batches(None, ["key", "made_by"]):
+        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
 def _features(table: Table, mend: bool) -> Iterator[Finding]:

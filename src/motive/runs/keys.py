@@ -1,7 +1,7 @@
 """Which keys a table has, followed as it grows, by whoever writes into it."""
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 
@@ -33,7 +33,7 @@ class KnownKeys:
                 self.keys.update(self._read(dataset, set(there) - set(self._seen)))
             else:
                 # Rows were taken away, or fragments merged: what is left is read as a whole.
-                left = self._read(dataset, set(there))
+                left = set(self._read(dataset, set(there)))
                 self.keys.intersection_update(left)
                 self.keys.update(left)
             self._seen, self._version = there, dataset.version
@@ -55,13 +55,13 @@ class KnownKeys:
             self._seen.clear()
             self._version = -1
 
-    def _read(self, dataset: Any, fragments: set[int]) -> list[str]:
+    def _read(self, dataset: Any, fragments: set[int]) -> Iterator[str]:
         if not fragments:
-            return []
+            return
         scanner = dataset.scanner(
             columns=["key"],
             filter=self._condition,
             fragments=[dataset.get_fragment(fragment) for fragment in sorted(fragments)],
         )
-        found: list[str] = scanner.to_table().column("key").to_pylist()
-        return found
+        for batch in scanner.to_batches():
+            yield from batch["key"].to_pylist()

@@ -4,9 +4,10 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from motive.errors import UserError
-from motive.runs.remote import RemotePath, RunPath
+from motive.runs.remote import RemotePath, RunPath, taken_away
 
 
 @contextmanager
@@ -18,13 +19,20 @@ def locked(path: RunPath) -> Iterator[None]:
     The kernel holds it (`flock`), so that a killed process has let go of it, on this machine and, over
     NFS, on the others. The empty file stays: to remove it would let two in at once.
 
-    Raises UserError where the file system knows no locks, OSError where it cannot be written.
+    Of the folders that it lies in only the last one is made, so that a run that was taken away is not
+    begun anew in its place.
+
+    Raises UserError where the file system knows no locks, and when the folder was taken away before or
+    meanwhile: nothing says then where the block wrote. Raises OSError where it cannot be written.
     """
     if isinstance(path, RemotePath):
         yield
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        path.parent.mkdir(exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except FileNotFoundError:
+        raise taken_away(path.parent) from None
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -33,6 +41,20 @@ def locked(path: RunPath) -> Iterator[None]:
                 f"{path} cannot be locked ({error.strerror}): put the run on a file system with "
                 "locks, such as a local disk or NFS 4"
             ) from None
-        yield
+        try:
+            yield
+        except Exception:
+            if not _lies_at(path, descriptor):
+                raise taken_away(path.parent) from None
+            raise
+        if not _lies_at(path, descriptor):
+            raise taken_away(path.parent)
     finally:
         os.close(descriptor)  # which lets go of the lock
+
+
+def _lies_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

@@ -1,9 +1,11 @@
 """The run's account of its files: every clip and query that the datasets name, and what became of it."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import zip_longest
+from operator import attrgetter
+from typing import Literal, NamedTuple
 
 import pyarrow as pa
 
@@ -30,9 +32,21 @@ SCHEMA = pa.schema(
 )
 
 
-@dataclass(frozen=True)
+_NAMES = [field.name for field in SCHEMA]
+_BATCH = 4096  # members that are made of the table at once
+
+
+class Facts(NamedTuple):
+    """What ingest found of a file."""
+
+    clip_id: str
+    frames: int
+    fps: float
+
+
+@dataclass(frozen=True, slots=True)
 class Member:
-    """One file of a dataset in its role.
+    """One file of a dataset in its role. A run of a million clips holds a million: fields are shared.
 
     file: `file_key` of the file when it was ingested.
     extra: the dataset's other columns, as JSON.
@@ -72,42 +86,69 @@ class Member:
         return f"{self.clip_id}:{self.caption_id}"
 
 
+_named = attrgetter(*[field.name for field in fields(Member)][: -len(Facts._fields) - 1])
+
+
 def settle(
-    entries: Sequence[Member], found: Mapping[str, Row], failed: Mapping[str, str]
-) -> list[Member]:
-    """The members with what ingest found of their files.
+    entries: Iterable[Member], found: Mapping[str, Facts], failed: Mapping[str, str]
+) -> Iterator[Member]:
+    """The members with what ingest found of their files, one after the other.
 
     Of several files with the same content in one role the first counts; the others say which.
 
-    found: rows of the ingest stage by file key. failed: its reasons by file key.
+    found: of the files that were ingested, by file key. failed: reasons of the others by file key.
     """
-    first: dict[tuple[str, str], str] = {}
-    settled = []
+    first: dict[Role, dict[str, str]] = {"clip": {}, "query": {}}
     for entry in entries:
-        row = found.get(entry.file)
         if entry.reason:
-            settled.append(entry)
+            yield entry
             continue
-        if row is None:
-            reason = failed.get(entry.file, "it was not ingested")
-            settled.append(Member(**{**entry.__dict__, "reason": reason}))
+        facts = found.get(entry.file)
+        if facts is None:
+            yield replace(entry, reason=failed.get(entry.file, "it was not ingested"))
             continue
-        facts = {"clip_id": row["clip_id"], "frames": row["frames"], "fps": row["fps"]}
-        same = first.setdefault((entry.role, row["clip_id"]), entry.file_name)
+        same = first[entry.role].setdefault(facts.clip_id, entry.file_name)
         reason = "" if same == entry.file_name else f"the same content as {same}"
-        settled.append(Member(**{**entry.__dict__, **facts, "reason": reason}))
-    return settled
+        yield Member(*(*_named(entry), *facts, reason))
+
+
+def ingested(table: Table, made_by: str, files: Iterable[str]) -> dict[str, Facts]:
+    """What the ingest stage found of these files, by file key.
+
+    The keys are the very texts given, so that no second copy of them is held.
+    """
+    found: dict[str, Facts | None] = dict.fromkeys(files)
+    for batch in table.batches(made_by, ["key", *Facts._fields], size=_BATCH):
+        keys, *columns = (column.to_pylist() for column in batch.columns)
+        for key, facts in zip(keys, map(Facts, *columns), strict=True):
+            if key in found:
+                found[key] = facts
+    return {file: facts for file, facts in found.items() if facts is not None}
 
 
 def save(table: Table, members: Sequence[Member]) -> None:
     """Replace the table's content, unless it says the same already."""
-    if list(members) != load(table):
-        table.replace(
-            [{"key": f"{m.role}:{m.file_name}", "made_by": MADE_BY, **m.__dict__} for m in members]
-        )
+    if any(mine != stored for mine, stored in zip_longest(members, stream(table))):
+        table.replace(_rows(members))
 
 
 def load(table: Table) -> list[Member]:
     """The members in dataset order, clips before queries; empty when nothing was ingested."""
-    names = [field.name for field in SCHEMA]
-    return [Member(**{n: row[n] for n in names}) for row in table.rows(MADE_BY)]
+    return list(stream(table))
+
+
+def stream(table: Table) -> Iterator[Member]:
+    """As `load`, one after the other."""
+    for batch in table.batches(MADE_BY, _NAMES, size=_BATCH):
+        columns = {name: batch.column(name).to_pylist() for name in _NAMES}
+        shared: dict[object, object] = {}
+        for name in ("role", "extra", "fps", "reason"):  # which many members have in common
+            columns[name] = [shared.setdefault(value, value) for value in columns[name]]
+        yield from map(Member, *columns.values())
+
+
+def _rows(members: Iterable[Member]) -> Iterator[Row]:
+    values = attrgetter(*_NAMES)
+    for member in members:
+        row = dict(zip(_NAMES, values(member), strict=True))
+        yield {"key": f"{member.role}:{member.file_name}", "made_by": MADE_BY, **row}

@@ -217,12 +217,17 @@ def whole_file(path: RunPath) -> Iterator[Path]:
     except FileNotFoundError as error:
         if error.filename != str(part):
             raise
-        raise UserError(
-            f"{path} cannot be written: its folder was moved or removed meanwhile; "
-            "put it back and run the same command again"
-        ) from None
+        raise taken_away(path) from None
     finally:
         part.unlink(missing_ok=True)
+
+
+def taken_away(path: RunPath) -> UserError:
+    """What to raise when the folder of a run's file is no longer where it was."""
+    return UserError(
+        f"{path} is gone: its folder was moved or removed meanwhile; "
+        "put it back and run the same command again"
+    )
 
 
 def cache_folder(path: RunPath, name: str) -> Path:

@@ -1,7 +1,7 @@
 """Everything a run keeps: its tables, who is done, who failed, and why."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -45,6 +45,13 @@ class Store:
         """The keys that have a result of this stage with its settings."""
         return self.results(stage).keys(stage.fingerprint())
 
+    def without(self, stage: Stage, keys: Iterable[str]) -> set[str]:
+        """Those of `keys` that have no result of this stage with its settings.
+
+        Memory grows with `keys`, whose texts are shared, and not with the table.
+        """
+        return self.results(stage).without(keys, stage.fingerprint())
+
     def failed(self, stage: Stage) -> dict[str, str]:
         """The keys that failed in this stage with its settings, and why."""
         rows = self.failures.rows(stage.fingerprint())
@@ -53,7 +60,7 @@ class Store:
     def work(
         self,
         stage: Stage,
-        wanted: dict[str, Any],
+        wanted: Mapping[str, Any],
         progress: Progress,
         load: Callable[[list[Any]], Iterable[Row]] = iter,
     ) -> int:
@@ -78,8 +85,11 @@ class Store:
                 measured.done, measured.failed = len(done), len(failed)
                 return done, failed
 
-            done, failed = settled()
-            todo = [key for key in sorted(wanted) if key not in done and key not in failed]
+            # A finished stage holds no key of its table.
+            todo = sorted(results.without(wanted, fingerprint) - self.failures.keys(fingerprint))
+            if not todo:
+                measured.done, measured.failed = self._counts(results, fingerprint)
+                return 0
             start, ran = time.monotonic(), [StageReport(0, 0, 0.0)]
             with Claims(self.path, stage.name, fingerprint) as claims:
                 queue = Queue(claims, todo, settled)
@@ -104,15 +114,28 @@ class Store:
             # Of two processes that had a clip one may have failed: the clip is done.
             self.failures.drop(sorted(done & failed), fingerprint)
             settled()
-        if todo:
-            elsewhere = len(todo) - queue.taken
-            progress.say(
-                f"{stage.name}: {sum(r.done for r in ran)} done, {sum(r.failed for r in ran)} failed, "
-                f"{len(wanted) - len(todo)} were there, "
-                + (f"{elsewhere} done by other processes, " if elsewhere else "")
-                + f"{time.monotonic() - start:.1f} s"
-            )
+        elsewhere = len(todo) - queue.taken
+        progress.say(
+            f"{stage.name}: {sum(r.done for r in ran)} done, {sum(r.failed for r in ran)} failed, "
+            f"{len(wanted) - len(todo)} were there, "
+            + (f"{elsewhere} done by other processes, " if elsewhere else "")
+            + f"{time.monotonic() - start:.1f} s"
+        )
         return queue.taken
+
+    def _counts(self, results: Table, fingerprint: str) -> tuple[int, int]:
+        """How many keys are done, and how many failed.
+
+        Of two processes that had a clip one may have failed: the clip is done.
+        """
+        failed = self.failures.keys(fingerprint)
+        done, both = 0, set()
+        for batch in results.batches(fingerprint, ["key"]):
+            done += batch.num_rows
+            if failed:
+                both |= failed.intersection(batch["key"].to_pylist())
+        self.failures.drop(sorted(both), fingerprint)
+        return done, len(failed - both)
 
     def save_objective(self, key: str, text: str) -> None:
         """Keep an objective's JSON, so that a later error can name what differs."""

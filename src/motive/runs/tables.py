@@ -8,11 +8,14 @@ Several processes may write into one table: each commit is made under a lock, af
 others have committed, so that no key gets two rows of one `made_by` whoever thinks that it is his to do.
 """
 
+import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property
+from itertools import islice
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -22,7 +25,11 @@ from motive.runs.checksums import Checksums
 from motive.runs.fragments import Written, commit_fragments, read_fragments, write_fragments
 from motive.runs.keys import KnownKeys
 from motive.runs.locks import locked
-from motive.runs.remote import RemotePath, RunPath, on_disk
+from motive.runs.remote import RemotePath, RunPath, on_disk, taken_away
+
+# Lance prints what it could not do and then goes on without, in lines that name its own source; what
+# stops it is raised. It reads this when it is imported.
+os.environ.setdefault("LANCE_LOG", "error")
 
 Row = dict[str, Any]
 Committed = TypeVar("Committed")
@@ -43,6 +50,8 @@ _MERGED_BYTES = 256 * 2**20
 _TRIES = 10  # of a commit that Lance cannot reconcile with another's
 _RETRIES = 100  # of a commit that others were faster with
 _MAKING_SECONDS = 30.0  # in which another process has made the table that it began to make
+_REPLACED_ROWS = 4096  # that are Python objects at once
+READ_AHEAD = 16 << 20  # bytes; Lance's own choice of 2 GB would hold a whole table in memory
 _LOOK_EVERY = 16  # appends between two looks at the number of fragments
 
 # What merging and replacing leave behind is kept so long, for readers that have it open.
@@ -169,9 +178,12 @@ class Table:
             if not self.exists():  # ours to make, or the first one was killed
                 self._write(self.schema.empty_table(), "create")
 
-    def replace(self, rows: Sequence[Row]) -> None:
+    def replace(self, rows: Iterable[Row]) -> None:
         """Commit `rows` in place of all that was there."""
-        table = pa.Table.from_pylist(list(rows), schema=self.schema)
+        waiting, batches = iter(rows), []
+        while some := list(islice(waiting, _REPLACED_ROWS)):
+            batches.append(pa.RecordBatch.from_pylist(some, schema=self.schema))
+        table = pa.Table.from_batches(batches, self.schema)
         if isinstance(self.path, RemotePath):
             self.create()  # so that of two that replace what is not there none is refused
         with self._writing_alone():
@@ -180,45 +192,75 @@ class Table:
     def follow(self, made_by: str) -> KnownKeys:
         """The keys of the rows made by `made_by`, as they are now; cheap to ask for again and again."""
         known = self._known.setdefault(made_by, KnownKeys(made_by_is(made_by)))
-        if self.exists():
-            known.follow(self.open())
-        else:
-            known.forget()
+        with self._reading() as dataset:
+            if dataset is None:
+                known.forget()
+            else:
+                known.follow(dataset)
         return known
 
     def keys(self, made_by: str) -> set[str]:
         """The keys of the rows made by `made_by`."""
-        if not self.exists():
-            return set()
-        found = self.open().to_table(columns=["key"], filter=made_by_is(made_by))
-        return set(found.column("key").to_pylist())
+        return {key for batch in self.batches(made_by, ["key"]) for key in batch["key"].to_pylist()}
+
+    def without(self, keys: Iterable[str], made_by: str) -> set[str]:
+        """Those of `keys` that have no row made by `made_by`; the table's own keys are not held."""
+        left = set(keys)
+        for batch in self.batches(made_by, ["key"]):
+            left.difference_update(batch["key"].to_pylist())
+        return left
 
     def rows(
         self, made_by: str | None = None, *, columns: list[str] | None = None
     ) -> Iterator[Row]:
         """Rows in the order in which they were written, a batch at a time."""
-        if not self.exists():
-            return
-        wanted = None if made_by is None else made_by_is(made_by)
-        for batch in self.open().to_batches(columns=columns, filter=wanted, batch_size=64):
+        for batch in self._batches(made_by, columns, 64):
             yield from _as_rows(batch)
+
+    def batches(
+        self, made_by: str | None, columns: list[str], *, size: int = 4096
+    ) -> Iterator[pa.RecordBatch]:
+        """Columns of the rows made by `made_by`, as Arrow holds them, in the order of writing.
+
+        At most `size` rows at a time. made_by: None is everyone.
+        """
+        for batch in self._batches(made_by, columns, size):
+            yield batch.select(columns)
+
+    def _batches(
+        self, made_by: str | None, columns: list[str] | None, size: int
+    ) -> Iterator[pa.RecordBatch]:
+        with self._reading() as dataset:
+            if dataset is None:
+                return
+            yield from dataset.to_batches(
+                columns=columns,
+                filter=None if made_by is None else made_by_is(made_by),
+                batch_size=size,
+                io_buffer_size=READ_AHEAD,
+                batch_readahead=1,
+            )
 
     def columns(self, made_by: str, names: list[str]) -> pa.Table:
         """Whole columns of the rows made by `made_by`, as Arrow holds them; no rows if there is no table."""
-        if not self.exists():
-            fields = [self.schema.field(name) for name in names if name in self.schema.names]
-            return pa.schema(fields).empty_table()
-        return self.open().to_table(columns=names, filter=made_by_is(made_by))
+        with self._reading() as dataset:
+            if dataset is None:
+                fields = [self.schema.field(name) for name in names if name in self.schema.names]
+                return pa.schema(fields).empty_table()
+            return dataset.to_table(columns=names, filter=made_by_is(made_by))
 
     def lookup(
         self, keys: Sequence[str], made_by: str, *, columns: list[str] | None = None
     ) -> dict[str, Row]:
         """The rows of `keys` made by `made_by`; keys without a row are left out."""
-        if not keys or not self.exists():
+        if not keys:
             return {}
         wanted = f"{made_by_is(made_by)} AND key IN ({_listed(keys)})"
         names = None if columns is None else sorted({"key", *columns})
-        found = self.open().to_table(columns=names, filter=wanted)
+        with self._reading() as dataset:
+            if dataset is None:
+                return {}
+            found = dataset.to_table(columns=names, filter=wanted)
         return {row["key"]: row for batch in found.to_batches() for row in _as_rows(batch)}
 
     def count(self) -> int:
@@ -228,8 +270,15 @@ class Table:
         """Remove the rows of these keys, made by `made_by` or whoever made them."""
         if keys and self.exists():
             with self._writing_alone():
+                wanted = set(keys)
+                # A condition that names a million keys, to find the few that are there, takes gigabytes.
+                there = [
+                    r["key"] for r in self.rows(made_by, columns=["key"]) if r["key"] in wanted
+                ]
+                if not there:
+                    return
                 by = "" if made_by is None else f" AND {made_by_is(made_by)}"
-                self._insist(lambda: self.open().delete(f"key IN ({_listed(keys)}){by}"))
+                self._insist(lambda: self.open().delete(f"key IN ({_listed(there)}){by}"))
 
     def drop_fragment(self, fragment: int) -> None:
         """Remove the rows of a fragment whose files cannot be read."""
@@ -283,6 +332,19 @@ class Table:
                 "remove that folder and run again to make it anew"
             )
         return dataset
+
+    @contextmanager
+    def _reading(self) -> Iterator[Any]:
+        """The Lance dataset as it is now, or None where there is none.
+
+        Raises UserError as `open` does, and when the run's folder was taken away.
+        """
+        try:
+            yield self.open() if self.exists() else None
+        except (OSError, RuntimeError, ValueError, UserError):
+            _require_folder(self.path)
+            raise
+        _require_folder(self.path)
 
     def _write(self, table: pa.Table, mode: str) -> Any:
         import lance
@@ -389,10 +451,17 @@ def _writing(path: RunPath) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, ValueError) as error:
+        _require_folder(path)
         raise UserError(
             f"{path} cannot be written ({_first_line(error)}): free space or choose another place, "
             "and run the same command again; what was done is kept"
         ) from None
+
+
+def _require_folder(path: RunPath) -> None:
+    # Of the run: it is there before any table.
+    if isinstance(path, Path) and not path.parent.parent.exists():
+        raise taken_away(path) from None
 
 
 def _first_line(error: Exception) -> str:

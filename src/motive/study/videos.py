@@ -82,10 +82,12 @@ def read_frames(source: Path) -> tuple[np.ndarray, list[Fraction]]:
                 raise ClipError("has no video")
             if stream.average_rate:
                 step = 1 / Fraction(stream.average_rate)
+            # Neither decoding nor conversion takes as many threads as there are processors.
+            stream.codec_context.thread_count = 1
             for frame in container.decode(stream):
                 if frame.rotation or frame.pts is None:
                     raise ClipError("is rotated, or has frames without a time: re-encode it")
-                frames.append(frame.to_ndarray(format="rgb24"))
+                frames.append(frame.to_ndarray(format="rgb24", threads=1))
                 times.append(frame.pts * Fraction(frame.time_base))
             if any(later <= earlier for earlier, later in pairwise(times)):
                 raise ClipError("has frames whose times do not increase")

@@ -107,6 +107,7 @@ def encode_preview(frames_fhw3: npt.NDArray[np.uint8], fps: float, longer_side: 
                 interpolation=Interpolation.AREA,
                 dst_colorspace=Colorspace.ITU709,
                 dst_color_range=ColorRange.MPEG,
+                threads=1,  # else as many as there are processors, for each of many workers
             )
             yuv.pts, yuv.time_base = index, 1 / rate
             container.mux(stream.encode(yuv))

@@ -12,7 +12,7 @@ import math
 import re
 import zlib
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,8 @@ class ReportData:
     `clips`, `seconds` and `peak_memory_mb` (other keys become columns too; None shows as a dash).
     failures: (file_name, stage, reason). check: a method comparison, rows with the keys `method`,
     `precision`, `low` and `high`, the run's own method first; check_note says what precision means
-    there and on what it was measured. whole: of a run whose clips are not all in `clips`.
+    there and on what it was measured. whole: of a run whose clips are not all in `clips`. bounded:
+    whether scores lie in -1..1; others have the scale of the gradients.
     """
 
     title: str
@@ -120,6 +121,7 @@ class ReportData:
     check: list[dict[str, object]] | None = None
     check_note: str = ""
     whole: Totals | None = None
+    bounded: bool = True
 
     @cached_property
     def clip_index(self) -> dict[str, int]:
@@ -157,7 +159,7 @@ def render_report(data: ReportData) -> str:
         finalize=_showable,
     )
     environment.filters["number"] = format_number
-    environment.filters["score"] = format_score
+    environment.filters["score"] = partial(format_score, bounded=data.bounded)
     return environment.get_template("report.html.j2").render(
         data=data,
         names=names,
@@ -191,10 +193,15 @@ def query_names(queries: list[QueryCard]) -> list[str]:
     ]
 
 
-def format_score(score: float) -> str:
-    """A score with its sign and three decimals; never "−0.000"."""
-    text = f"{score:+.3f}"
-    return "0.000" if float(text) == 0 else text.replace("-", "−")
+def format_score(score: float, *, bounded: bool = True) -> str:
+    """A score with its sign and three decimals; never "−0.000".
+
+    bounded: as of `ReportData`; without bounds one below 0.001 has three significant digits.
+    """
+    text = f"{score:+.3f}" if bounded or abs(score) >= 0.001 else f"{score:+.3g}"
+    if float(text) == 0:
+        return "0.000"
+    return text.replace("-", "−", 1) if score < 0 else text
 
 
 def format_number(value: object) -> str:
@@ -246,6 +253,7 @@ def _payload(
 ) -> Markup:
     """What the script reads: JSON that cannot end its script element or open a comment in it."""
     payload = {
+        "bounded": data.bounded,
         "clips": [
             {
                 "file": _showable(clip.file_name),
@@ -291,19 +299,21 @@ def _verdicts(data: ReportData, names: list[str], order: list[int]) -> list[dict
     verdicts: list[dict[str, object]] = []
     for kind, index in ends:
         clip = data.clips[index]
+        mean = format_score(clip.mean_score, bounded=data.bounded)
         votes = _count(clip.votes, "vote") if clip.votes else "No vote"
         if any(query.unwanted for query in data.queries):
             votes = f"{clip.votes + clip.votes_against} votes for and {clip.votes_against} against"
         reasons = [
             f"{votes} from {_count(total, 'query', 'queries')}, "
-            f"mean influence {format_score(clip.mean_score)}"
+            f"mean influence {mean}"
             + (", the lowest of all." if kind == "worst" and clip.mean_score == lowest else ".")
         ]
         if data.queries:
             scores_q = np.array([query.scores[index] for query in data.queries])
             extreme = int(scores_q.argmax() if kind == "best" else scores_q.argmin())
             word = "Strongest for" if kind == "best" else "Weakest for"
-            reasons.append(f"{word} {names[extreme]}: {format_score(float(scores_q[extreme]))}.")
+            strength = format_score(float(scores_q[extreme]), bounded=data.bounded)
+            reasons.append(f"{word} {names[extreme]}: {strength}.")
         reasons.append(f"It moves {clip.magnitude:.2f} pixels per frame.")
         verdicts.append({"kind": kind, "index": index, "clip": clip, "reason": " ".join(reasons)})
     return verdicts

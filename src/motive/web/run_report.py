@@ -147,6 +147,7 @@ def _report_data(run: "Run", check: list[dict[str, object]] | None, check_note: 
         clips=cards,
         queries=query_cards,
         failures=failures,
+        bounded=run.plan.estimator.bounded,
         check=check,
         check_note=check_note,
         whole=whole,

@@ -24,7 +24,7 @@ CAPTIONS = "captions.json"
 def detect(source: Source) -> bool:
     """A TOML file with `[[directory]]`, a `captions.json`, or a folder with one in it."""
     if source.is_folder:
-        return any(path.name == CAPTIONS for path in source.files)
+        return bool(source.called([CAPTIONS]))
     if source.path.suffix.lower() == ".toml":
         return bool(tables_of(read_toml(source.path).get("directory")))
     return source.path.name == CAPTIONS

@@ -27,7 +27,7 @@ class Entries:
         self.source = source
         self.records: list[ClipRecord] = []
         self.problems: list[Problem] = []
-        self._named: set[Path] = set()
+        self._named: set[str] = set()  # texts: a set of paths would keep each one's parts twice
         self._names: set[str] = set()
         roots = [source.folder, source.media_root]
         # First, so that what lies in a tar is called the same wherever it is extracted to.
@@ -71,10 +71,10 @@ class Entries:
         """Takes a file whose path is already known to be allowed."""
         name = self.relative(path)
         shown = _printable(name)
-        if path in self._named or name in self._names:
+        if str(path) in self._named or name in self._names:
             self.problems.append(Problem(shown, "is listed more than once; the first entry counts"))
             return
-        self._named.add(path)
+        self._named.add(str(path))
         self._names.add(name)
         try:
             text, others = _captions(caption)
@@ -95,7 +95,7 @@ class Entries:
 
     def has(self, path: Path) -> bool:
         """Whether an entry, usable or not, has named this file."""
-        return path in self._named
+        return str(path) in self._named
 
     def add_rest(self, source: Source) -> None:
         """Takes the video files of a folder that no metadata named, with empty captions."""

@@ -32,8 +32,8 @@ def read(source: Source, entries: Entries) -> None:
     if not source.is_folder:
         add_with_sidecars(entries, [source.path])
         return
-    for path in source.files:
-        if path.name in METADATA_NAMES and is_table(path):
+    for path in source.called(METADATA_NAMES):
+        if is_table(path):
             raise UserError(
                 f"{path} describes only a part of {source.path}: pass {path.parent} by itself, or "
                 "rename the file if it is not meant."

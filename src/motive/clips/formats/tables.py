@@ -1,11 +1,12 @@
 """Metadata tables: CSV, JSON lists, JSON lines and Parquet, one row per clip."""
 
 import csv
-import io
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from motive.clips.formats.documents import (
     read_json,
@@ -25,7 +26,7 @@ CAPTION_COLUMNS = ("caption", "text", "prompt")
 _PARQUET_ROWS, _PARQUET_BYTES = 256, 2**28  # of one batch; the most that it may be in memory
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """where: for messages. fault: why the row cannot be used, although it could be read."""
 
@@ -36,20 +37,26 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """columns: all columns that any row has, in order of appearance."""
+    """columns: all columns that any row has, in order of appearance.
+
+    rows: to be read once, some of them as they are asked for.
+    """
 
     path: Path
     columns: tuple[str, ...]
-    rows: list[Row]
+    rows: Iterator[Row]
 
 
 def read_table(path: Path) -> Table:
-    """Reads a whole table. Raises UserError, with the line, when it cannot be parsed."""
+    """A table, whose rows are read from the file as they are asked for where a header names the columns.
+
+    Raises UserError, with the line, when it cannot be parsed, at the latest when its rows are read.
+    """
+    if path.suffix.lower() in (".csv", ".parquet"):
+        return Table(path, tuple(dict.fromkeys(_header(path))), _rows(path))
     rows = list(_rows(path))
-    columns = dict.fromkeys(column for row in rows for column in row.values)
-    for column in _header(path) if path.suffix.lower() in (".csv", ".parquet") else ():
-        columns.setdefault(column)
-    return Table(path, tuple(columns), rows)
+    columns = tuple(dict.fromkeys(column for row in rows for column in row.values))
+    return Table(path, columns, iter(rows))
 
 
 def columns_of(path: Path) -> tuple[str, ...]:
@@ -129,9 +136,9 @@ def _columns_or_none(path: Path) -> tuple[str, ...]:
 
 def _header(path: Path) -> tuple[str, ...]:
     if path.suffix.lower() == ".csv":
-        reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
         try:
-            header = next((row for row in reader if row), [])
+            with _opened(path) as file:
+                header = next((row for row in csv.reader(file, strict=True) if row), [])
         except csv.Error as error:
             raise UserError(f"{path} is not valid CSV ({error}): correct its header.") from error
         if len(set(header)) != len(header):
@@ -159,26 +166,40 @@ def _rows(path: Path) -> Iterator[Row]:
 
 def _csv_rows(path: Path) -> Iterator[Row]:
     header = _header(path)
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+    with _opened(path) as file:
+        reader = csv.reader(file, strict=True)
+        try:
+            next((row for row in reader if row), [])
+            for cells in reader:
+                if not cells:
+                    continue
+                fault = None
+                # The usual cause is a comma in a caption without quotes: keeping what stands before
+                # it would train on a caption that nobody wrote.
+                if len(cells) > len(header):
+                    fault = (
+                        f"has {len(cells)} fields in {path.name}, line {reader.line_num}, where the "
+                        f"header has {len(header)}: put quotes around a text with commas"
+                    )
+                values: dict[str, object] = dict(zip(header, cells, strict=False))
+                yield Row(f"{path.name}, line {reader.line_num}", values, fault)
+        except csv.Error as error:
+            raise UserError(
+                f"{path} is not valid CSV (line {reader.line_num}: {error}): correct that line."
+            ) from error
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[TextIO]:
+    """The file's text as `read_text` gives it, to be read in parts; so are its errors."""
+    require_readable(path)
     try:
-        next((row for row in reader if row), [])
-        for cells in reader:
-            if not cells:
-                continue
-            fault = None
-            # The usual cause is a comma in a caption without quotes: keeping what stands before
-            # it would train on a caption that nobody wrote.
-            if len(cells) > len(header):
-                fault = (
-                    f"has {len(cells)} fields in {path.name}, line {reader.line_num}, where the "
-                    f"header has {len(header)}: put quotes around a text with commas"
-                )
-            values: dict[str, object] = dict(zip(header, cells, strict=False))
-            yield Row(f"{path.name}, line {reader.line_num}", values, fault)
-    except csv.Error as error:
-        raise UserError(
-            f"{path} is not valid CSV (line {reader.line_num}: {error}): correct that line."
-        ) from error
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            yield file
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): check its rights.") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text: save it as UTF-8.") from error
 
 
 def _jsonl_rows(path: Path) -> Iterator[Row]:

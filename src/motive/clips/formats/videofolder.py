@@ -70,7 +70,7 @@ def write(export: Export) -> str:
 def _governing(source: Source) -> list[Path]:
     """The metadata files of a folder and its subfolders, the outer ones first."""
     names = [name for name in METADATA_NAMES if not name.endswith(".json")]
-    found = [path for path in source.files if path.name in names]
+    found = source.called(names)
     found.sort(key=lambda path: (len(path.parts), path.parts))
     for one, other in pairwise(found):
         if one.parent == other.parent:

@@ -33,7 +33,7 @@ export function makeCard(row, { extra = "", open, pick = false, level = 3 }) {
     pick ? h("label", { className: "pick-label" }, h("input", { type: "checkbox", className: "pick", aria: { label: `Select ${name}` }, onclick: (event) => pickClip(event, row) })) : null,
     h("div", { className: "below" },
       h("div", { className: "figures" },
-        h("span", { title: "Mean score over the queries" }, h("b", {}, number(row.mean_score, 3, true)), " score"),
+        h("span", { title: "Mean score over the queries" }, h("b", {}, store.score(row.mean_score)), " score"),
         h("span", { title: "Queries that vote for it" }, h("b", {}, number(row.votes)), row.votes === 1 ? " vote" : " votes"),
         h("span", { title: "Mean motion, pixels per frame" }, h("b", {}, number(row.mean_speed, 2)), " px/f"),
         h("span", { title: "Share of the motion that the camera explains" }, h("b", {}, row.camera_share === null ? "–" : `${Math.round(100 * row.camera_share)}%`), " cam")),

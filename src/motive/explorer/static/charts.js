@@ -2,6 +2,7 @@
 
 import { posterOf, get } from "./api.js";
 import { colour, h, number, shortName } from "./dom.js";
+import { store } from "./store.js";
 
 /** Of categories, told apart by lightness too (Okabe and Ito's set, reordered). */
 const CATEGORIES = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c564b", "#7f7f7f", "#b8a800", "#9aa4ad"];
@@ -268,7 +269,7 @@ export class Scatter {
     if (i < 0) return void (this.tip.hidden = true);
     const row = await get(`/api/at/${this.points.positions[i]}`);
     if (this.hovered !== i || this.held) return;
-    this.tip.replaceChildren(h("img", { src: posterOf(row.clip_id), alt: "" }), h("b", {}, `Rank ${row.rank}`), h("span", {}, shortName(row.file_name)), h("span", { className: "quiet" }, `score ${number(row.mean_score, 3, true)}`));
+    this.tip.replaceChildren(h("img", { src: posterOf(row.clip_id), alt: "" }), h("b", {}, `Rank ${row.rank}`), h("span", {}, shortName(row.file_name)), h("span", { className: "quiet" }, `score ${store.score(row.mean_score)}`));
     const x = this.sx(this.points.x[i]), y = this.sy(this.points.y[i]);
     this.tip.style.left = `${Math.min(this.width - 150, Math.max(4, x + 12))}px`;
     this.tip.style.top = `${Math.min(this.height - 150, Math.max(4, y - 60))}px`;

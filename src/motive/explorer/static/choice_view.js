@@ -77,18 +77,20 @@ function diversityForm(changed) {
 }
 
 function effectTables(found, wish) {
-  const change = (before, after, digits) => h("td", { className: "num" }, before === null || after === null ? "–" : number(after - before, digits, true));
-  const row = (name, before, after, digits) => h("tr", {}, h("th", { scope: "row" }, name), h("td", { className: "num" }, number(before, digits)), h("td", { className: "num" }, number(after, digits)), change(before, after, digits));
+  const cell = (text) => h("td", { className: "num" }, text);
+  const made = (name, before, after, shown) => h("tr", {}, h("th", { scope: "row" }, name), cell(shown(before, false)), cell(shown(after, false)), cell(before === null || after === null ? "–" : shown(after - before, true)));
+  const row = (name, before, after, digits) => made(name, before, after, (value, signed) => number(value, digits, signed));
+  const scores = (name, before, after) => made(name, before, after, (value, signed) => store.score(value, 4, signed));
   const head = (first) => h("thead", {}, h("tr", {}, [first, "Computed", "With this", "Change"].map((t, i) => h("th", { scope: "col", className: i ? "num" : "" }, t))));
   const rows = [
-    row("Clips", found.before.count, found.after.count, 0), row("Mean score", found.before.mean_score, found.after.mean_score, 4), row("Mean votes", found.votes[0], found.votes[1], 2),
+    row("Clips", found.before.count, found.after.count, 0), scores("Mean score", found.before.mean_score, found.after.mean_score), row("Mean votes", found.votes[0], found.votes[1], 2),
     found.duplicates ? row(`Repeated near-duplicates (≥ ${wish.similarity})`, found.duplicates[0], found.duplicates[1], 0) : "",
   ];
   return [
     h("h4", {}, "Effect, with the decisions by hand"), h("p", { className: "quiet" }, `${plural(found.entered, "clip")} come in, ${count(found.left)} go out.`),
     h("div", { className: "wide" }, h("table", {}, head("Choice"), h("tbody", {}, rows))),
     h("div", { className: "wide" }, h("table", {}, head("Chosen clips with a vote, by motion"), h("tbody", {}, found.motions.map((m) => row(m.name, m.before, m.after, 0))))),
-    h("details", {}, h("summary", {}, "Mean score of the chosen, by query"), h("div", { className: "wide" }, h("table", {}, head("Query"), h("tbody", {}, found.queries.map((q) => row(q.file_name, q.before, q.after, 4)))))),
+    h("details", {}, h("summary", {}, "Mean score of the chosen, by query"), h("div", { className: "wide" }, h("table", {}, head("Query"), h("tbody", {}, found.queries.map((q) => scores(q.file_name, q.before, q.after)))))),
   ];
 }
 

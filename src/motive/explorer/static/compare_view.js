@@ -49,7 +49,7 @@ export function compareView(holder, signal) {
         get(`/api/clip/${clip.clip_id}`).then((facts) => { player.frames = facts.frames; player.fps = facts.fps || 1; player.duration = facts.frames / player.fps; });
         return h("figure", { className: clip.chosen ? "chosen" : "" },
           h("button", { type: "button", className: "watch-button", aria: { label: `Open rank ${clip.rank}, ${shortName(clip.file_name)}` }, onclick: () => openClip(clip.clip_id, {}, chosen) }, player.element),
-          h("figcaption", {}, h("b", {}, number(clip[`score:${chosen}`], 3, true)), ` rank ${count(clip.rank)}`, clip.chosen ? h("span", { className: "state" }, " chosen") : ""));
+          h("figcaption", {}, h("b", {}, store.score(clip[`score:${chosen}`])), ` rank ${count(clip.rank)}`, clip.chosen ? h("span", { className: "state" }, " chosen") : ""));
       })));
     stage.replaceChildren(
       h("div", { className: "compare-head" },
@@ -57,7 +57,7 @@ export function compareView(holder, signal) {
         h("div", { className: "compare-words" }, h("h2", {}, store.queryName(query)), h("p", {}, query.caption || "no caption"),
           h("p", { className: "quiet" }, `${plural(query.frames, "frame")} at ${number(query.fps, 1)} per second. A clip has its vote with a score above the ${store.run.percentile}th percentile.`),
           h("button", { type: "button", className: "link", onclick: () => { location.hash = "clips"; store.look({ sort: `score:${chosen}`, order: "desc" }); } }, "All clips by influence on this query"),
-          h("div", { className: "tools" }, deck.controls, overlaySwitch(overlay, (kind) => { overlay = kind; lay(); }, { heat: store.run.heat })))),
+          h("div", { className: "tools" }, deck.controls, overlaySwitch(overlay, (kind) => { overlay = kind; lay(); })))),
       row("Most influential", found.most, "most"), row("Least influential", found.least, "least"));
     lay();
     deck.start();

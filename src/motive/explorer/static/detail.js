@@ -79,7 +79,7 @@ class Detail {
   facts() {
     const { clip } = this;
     const rows = store.run.columns.filter((c) => c.kind === "number" && c.name !== "rank").map((column) =>
-      h("div", {}, h("dt", {}, column.label), h("dd", {}, number(clip[column.name], column.digits), column.unit ? h("span", { className: "quiet" }, ` ${column.unit}`) : null)));
+      h("div", {}, h("dt", {}, column.label), h("dd", {}, store.value(column, clip[column.name]), column.unit ? h("span", { className: "quiet" }, ` ${column.unit}`) : null)));
     return h("dl", { className: "facts" }, rows, h("div", {}, h("dt", {}, "Frames"), h("dd", {}, `${clip.frames} at ${number(clip.fps, 1)}/s`)));
   }
 
@@ -95,7 +95,7 @@ class Detail {
         type: "button", className: "query-bar", data: { id }, aria: { pressed: id === this.queryId },
         onclick: () => { this.queryId = id; this.showPlayers(); },
       }, h("span", { className: "query-name" }, store.queryName(query)), h("span", { className: "track" }, fill),
-      h("span", { className: "value" }, number(score, 3, true)), h("span", { className: "vote", title: vote ? "has this query's vote" : "" }, vote ? icon("check") : ""));
+      h("span", { className: "value" }, store.score(score)), h("span", { className: "vote", title: vote ? "has this query's vote" : "" }, vote ? icon("check") : ""));
     });
     return h("section", { className: "query-bars", aria: { label: "Influence on each query" } },
       h("h3", { className: "section-label" }, "Influence on each query", h("span", { className: "quiet" }, ` · ${plural(this.clip.votes, "vote")}`)), this.bars);
@@ -120,9 +120,9 @@ class Detail {
       this.theirs = deck.add(new Player(query.id, { frames: query.frames, fps: query.fps, label: "The query" }));
       sides.push(h("figure", {}, this.theirs.element, h("figcaption", {}, h("b", {}, "Query "), store.queryName(query))));
     }
-    sides.push(h("figure", {}, mine.element, h("figcaption", {}, h("b", {}, "Clip "), score === undefined ? "" : `influence ${number(score, 4, true)}`)));
+    sides.push(h("figure", {}, mine.element, h("figcaption", {}, h("b", {}, "Clip "), score === undefined ? "" : `influence ${store.score(score, 4)}`)));
     this.screens.replaceChildren(...sides);
-    this.tools.replaceChildren(deck.controls, overlaySwitch(overlay, (kind) => { overlay = kind; this.showOverlay(); }, { heat: store.run.heat }),
+    this.tools.replaceChildren(deck.controls, overlaySwitch(overlay, (kind) => { overlay = kind; this.showOverlay(); }),
       h("a", { className: "link", href: mediaOf(this.clip.clip_id), target: "_blank", rel: "noopener" }, "Whole file"));
     for (const bar of this.bars) bar?.setAttribute("aria-pressed", bar.dataset.id === this.queryId);
     await this.showOverlay();
@@ -147,7 +147,7 @@ class Detail {
         this.own.overlay(heat);
         const canvas = h("canvas", { attrs: { role: "img" } });
         const [from, to] = heat.best;
-        this.curve.replaceChildren(canvas, h("p", { className: "quiet" }, `Best interval: frames ${from} to ${to - 1}. Warm places pull towards the query, blue ones away; together ${number(heat.influence, 4, true)}, the influence without projection.`));
+        this.curve.replaceChildren(canvas, h("p", { className: "quiet" }, `Best interval: frames ${from} to ${to - 1}. Warm places pull towards the query, blue ones away; together ${store.score(heat.influence, 4)}, the influence without projection.`));
         canvas.setAttribute("aria-label", `Influence by frame; best interval: frames ${from} to ${to - 1}`);
         const draw = () => drawCurve(canvas, heat.curve, heat.best, deck.time * this.own.fps);
         deck.onTime = draw;

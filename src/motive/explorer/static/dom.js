@@ -58,6 +58,15 @@ export function number(value, digits = 0, signed = false) {
   return signed ? `+${text}` : text;
 }
 
+/** A number below 0.001 by three significant digits, as Python's `g` writes it; a longer one as `number` does. */
+export function fine(value, digits = 0, signed = false) {
+  const size = Math.abs(value ?? 0);
+  if (!(size > 0 && size < 0.001)) return number(value, digits, signed);
+  const [figures, power] = size.toExponential(2).replace(/\.?0+e/, "e").split("e");
+  const text = power >= -4 ? String(Number(size.toPrecision(3))) : `${figures}e-${String(-power).padStart(2, "0")}`;
+  return (value < 0 ? "−" : signed ? "+" : "") + text;
+}
+
 /** A message that goes by itself; `wrong` stays longer. */
 export function toast(text, { wrong = false, action = null } = {}) {
   const box = h("div", { className: wrong ? "toast wrong" : "toast" }, h("span", {}, text));

@@ -2,7 +2,7 @@
 // grey and those that pass every filter in colour.
 
 import { get } from "./api.js";
-import { colour, count, debounce, h, number, toast } from "./dom.js";
+import { colour, count, debounce, h, toast } from "./dom.js";
 import { store } from "./store.js";
 
 const STATES = [
@@ -134,11 +134,11 @@ class Slider {
   draw() {
     const { all, shown, low, high } = this.found;
     const [from, to] = this.bounds;
-    const digits = this.column.digits;
+    const shownAs = (value) => store.value(this.column, value);
     const unit = this.column.unit ? ` ${this.column.unit}` : "";
-    this.words.textContent = `${number(from ?? low, digits)} … ${number(to ?? high, digits)}${unit}`;
-    this.low.setAttribute("aria-valuetext", number(from ?? low, digits) + unit);
-    this.high.setAttribute("aria-valuetext", number(to ?? high, digits) + unit);
+    this.words.textContent = `${shownAs(from ?? low)} … ${shownAs(to ?? high)}${unit}`;
+    this.low.setAttribute("aria-valuetext", shownAs(from ?? low) + unit);
+    this.high.setAttribute("aria-valuetext", shownAs(to ?? high) + unit);
     this.element.classList.toggle("cut", from !== null || to !== null);
     this.canvas.setAttribute("aria-label", `Histogram of ${this.column.label}: ${count(shown.reduce((a, b) => a + b, 0))} of ${count(all.reduce((a, b) => a + b, 0))} clips pass the filters`);
     const box = this.canvas.getBoundingClientRect();

@@ -225,7 +225,7 @@ export class Grid {
 
   add(index, row) {
     const column = store.sort.startsWith("score:") ? row[store.sort] : null;
-    const card = makeCard(row, { open: (r) => this.open(r, index), pick: true, extra: column === null || column === undefined ? "" : column.toFixed(3) });
+    const card = makeCard(row, { open: (r) => this.open(r, index), pick: true, extra: column === null || column === undefined ? "" : store.score(column, 3, false) });
     card.index = index;
     card.row = row;
     card.note = row.note || "";

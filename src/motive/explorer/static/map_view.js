@@ -76,10 +76,11 @@ function painter(found, legend) {
   const values = found.colour.filter((v) => v !== null).sort((a, b) => a - b);
   // The outermost hundredth shares the end colours, so that one far value does not wash out the rest.
   const low = values[Math.floor(values.length * 0.01)] ?? 0, high = values[Math.ceil(values.length * 0.99) - 1] ?? 1;
-  const digits = store.column(column)?.digits ?? 2;
+  const known = store.column(column);
+  const shown = (value) => (known ? store.value(known, value) : number(value, 2));
   const bar = h("span", { className: "ramp" });
   bar.style.background = `linear-gradient(to right in oklch, ${[0, 0.25, 0.5, 0.75, 1].map(sequential).join(", ")})`;
-  legend.replaceChildren(h("span", { className: "key" }, number(low, digits)), bar, h("span", { className: "key" }, number(high, digits)));
+  legend.replaceChildren(h("span", { className: "key" }, shown(low)), bar, h("span", { className: "key" }, shown(high)));
   const steps = Array.from({ length: 65 }, (_, i) => sequential(i / 64));
   return (i) => (found.colour[i] === null ? "#9aa4ad" : steps[Math.round(64 * Math.min(1, Math.max(0, (found.colour[i] - low) / (high - low || 1))))]);
 }

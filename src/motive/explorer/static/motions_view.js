@@ -96,5 +96,5 @@ function heatTable(found) {
 function queryTable(found) {
   return h("section", { className: "panel" }, h("h3", {}, "Votes by query"),
     h("div", { className: "wide tall", tabIndex: 0, attrs: { role: "region", "aria-label": "Votes by query" } }, h("table", {}, h("thead", {}, h("tr", {}, ["Query", "Motion", "Votes", "Chosen", "Mean score", "Mean of the chosen"].map((t, i) => h("th", { scope: "col", className: i > 1 ? "num" : "" }, t)))),
-      h("tbody", {}, found.queries.map((q) => h("tr", {}, h("th", { scope: "row", className: "file" }, q.file_name), h("td", {}, q.group), h("td", { className: "num" }, count(q.votes)), h("td", { className: "num" }, count(q.chosen)), h("td", { className: "num" }, number(q.mean, 3, true)), h("td", { className: "num" }, number(q.mean_chosen, 3, true))))))));
+      h("tbody", {}, found.queries.map((q) => h("tr", {}, h("th", { scope: "row", className: "file" }, q.file_name), h("td", {}, q.group), h("td", { className: "num" }, count(q.votes)), h("td", { className: "num" }, count(q.chosen)), h("td", { className: "num" }, store.score(q.mean)), h("td", { className: "num" }, store.score(q.mean_chosen))))))));
 }

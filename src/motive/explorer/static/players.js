@@ -242,11 +242,11 @@ export class Deck {
 }
 
 /** A choice of what lies over the clips. `change(kind)` with none, mask or heat. */
-export function overlaySwitch(kind, change, { heat = true } = {}) {
+export function overlaySwitch(kind, change) {
   const kinds = [["none", "Clip"], ["mask", "Motion mask"], ["heat", "Influence heat"]];
   const name = `overlay-${Math.random().toString(36).slice(2)}`;
   return h("fieldset", { className: "switch" }, h("legend", { className: "sr" }, "Over the clips"),
-    kinds.map(([value, label]) => h("label", { title: value === "heat" && !heat ? "not available in this version of motive" : "" },
-      h("input", { type: "radio", name, value, checked: value === kind, disabled: value === "heat" && !heat, onchange: () => change(value) }),
+    kinds.map(([value, label]) => h("label", {},
+      h("input", { type: "radio", name, value, checked: value === kind, onchange: () => change(value) }),
       h("span", {}, label))));
 }

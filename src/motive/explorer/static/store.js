@@ -1,7 +1,7 @@
 // What the views share: the run, the filter, the order, the selected clips, and what is decided.
 
 import { get, post } from "./api.js";
-import { plural, toast } from "./dom.js";
+import { fine, number, plural, toast } from "./dom.js";
 
 class Store extends EventTarget {
   run = null;
@@ -58,6 +58,17 @@ class Store extends EventTarget {
     const query = this.run.queries.find((q) => `score:${q.id}` === name);
     if (query) return { name, label: `Influence on ${this.queryName(query)}`, kind: "number", unit: "", digits: 4 };
     return null;
+  }
+
+  /** A score; cosines by so many decimals, those without bounds also when they are tiny. */
+  score(value, digits = 3, signed = true) {
+    return (this.run.bounded ? number : fine)(value, digits, signed);
+  }
+
+  /** A value of a column, by its digits. */
+  value(column, value) {
+    const scores = column.name === "mean_score" || column.name.startsWith("score:");
+    return scores ? this.score(value, column.digits, false) : number(value, column.digits);
   }
 
   /** A short name of a query: its motion, where that is known, and its file. */

@@ -9,9 +9,18 @@ function decimal(value, digits = 3) {
   return (Number(text) === 0 ? text.replace("-", "") : text).replace("-", "−");
 }
 
+/** A score: without bounds, a small one has three significant digits. */
+function scored(value) {
+  if (bounded || value === 0 || Math.abs(value) >= 0.001) return decimal(value);
+  const [digits, power] = value.toExponential(2).replace(/\.?0+e/, "e").split("e");
+  // From here on as Python writes it.
+  const text = power >= -4 ? String(Number(value.toPrecision(3))) : `${digits}e-${String(-power).padStart(2, "0")}`;
+  return text.replace(/^-/, "−");
+}
+
 function signed(value) {
-  const text = decimal(value);
-  return value > 0 && Number(value.toFixed(3)) !== 0 ? `+${text}` : text;
+  const text = scored(value);
+  return value > 0 && text !== "0.000" ? `+${text}` : text;
 }
 
 /** Round numbers, about `count` of them, inside [low, high]; and how many decimals they need. */
@@ -121,7 +130,7 @@ function drawHistogram(svg, scores, threshold) {
   }
   for (const bar of bars) {
     const count = bar.parts[0][0];
-    bar.title = `${count} ${count === 1 ? "clip" : "clips"} from ${decimal(bar.low)} to ${decimal(bar.high)}`;
+    bar.title = `${count} ${count === 1 ? "clip" : "clips"} from ${scored(bar.low)} to ${scored(bar.high)}`;
   }
   const height = 168;
   const x = drawBars(svg, bars, {
@@ -134,7 +143,7 @@ function drawHistogram(svg, scores, threshold) {
   const at = x(threshold);
   svgNode(svg, "line", { class: "threshold", x1: at, x2: at, y1: 3, y2: height - 36 });
   const onRight = at < svg.clientWidth * 0.6;
-  svgNode(svg, "text", { class: "strong", x: at + (onRight ? 5 : -5), y: 12, "text-anchor": onRight ? "start" : "end" }, `τ ${decimal(threshold)}`);
+  svgNode(svg, "text", { class: "strong", x: at + (onRight ? 5 : -5), y: 12, "text-anchor": onRight ? "start" : "end" }, `τ ${scored(threshold)}`);
   const marker = svgNode(svg, "path", { class: "marker", d: `M0,${height - 36}l-5,8h10z`, visibility: "hidden" });
   return (score) => {
     marker.setAttribute("visibility", score === null ? "hidden" : "visible");

@@ -1,6 +1,6 @@
 // Wiring: the data, the two best-and-worst clips, one query at a time, the inspector of one clip.
 
-const { clips, queries } = JSON.parse(document.getElementById("report-data").textContent);
+const { bounded, clips, queries } = JSON.parse(document.getElementById("report-data").textContent);
 const order = clips.map((_, index) => index).sort((a, b) => clips[a].rank - clips[b].rank);
 for (const query of queries) query.scores = new Float32Array(bytesFromBase64(query.scores).buffer);
 document.documentElement.classList.add("script");
@@ -179,7 +179,7 @@ function inspect(index) {
     fill.className = score < 0 ? "minus" : "plus";
     fill.style.width = `${(50 * Math.abs(score)) / widest}%`;
     mark.style.left = `${50 + (50 * queries[k].threshold) / widest}%`;
-    mark.title = `threshold ${decimal(queries[k].threshold)}`;
+    mark.title = `threshold ${scored(queries[k].threshold)}`;
     bar.append(fill, mark);
     const vote = document.createElement("span");
     vote.textContent = score > queries[k].threshold ? "vote" : "";
