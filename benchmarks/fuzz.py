@@ -222,7 +222,8 @@ def run_media(work: Path, clips: Path, seed: int, first: int, count: int) -> lis
 
     folder = work / f"batch-{first}-{os.getpid()}"
     shutil.rmtree(folder, ignore_errors=True)
-    (folder / "clips").mkdir(parents=True)
+    for name in ("clips", "run"):
+        (folder / name).mkdir(parents=True)
     bases, made = media_bases(clips, work), {}
     for number in range(first, first + count):
         kind, base, content = mutate(bases, random.Random(f"{seed} {number}"))

@@ -100,6 +100,7 @@ def measure(engine: str, folder: Path, rows: int, workers: int) -> dict[str, Any
     )
     for stage in ("ingest", "track", "encode", "gradients"):
         getattr(run, stage)()
+    (folder / f"{engine}-empty").mkdir()
     store = Store(folder / f"{engine}-empty", make_engine(engine))
     wanted = {f"{n:09d}": {"key": f"{n:09d}", "number": n} for n in range(rows)}
     store.work(Empty(), wanted, clock)

@@ -97,6 +97,7 @@ class Repeating(Stage):
 
 class Kept:
     def __init__(self, folder: Path) -> None:
+        folder.mkdir()
         self.results = Table(folder / "tables" / "results.lance", Repeating.schema)
         self.failures = Table(folder / "tables" / "failures.lance", FAILURES)
 

@@ -22,7 +22,7 @@ _POLL_SECONDS = 1.0  # between two looks at what other processes have done
 
 
 class Store:
-    """The tables of the run in `path`, and the log of its stages.
+    """The tables of the run in `path`, a folder that is there, and the log of its stages.
 
     engine: what puts rows through a stage.
     """
