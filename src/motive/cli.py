@@ -25,7 +25,7 @@ from motive.commands import (
     subsets,
     zoo,
 )
-from motive.errors import UserError
+from motive.errors import INTERRUPTED, INTERRUPTED_SAYS, UserError
 from motive.printable import printable
 
 app = typer.Typer(
@@ -87,9 +87,6 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(_outcome(lambda: app(arguments, standalone_mode=False)))
 
 
-_INTERRUPTED = 130  # what shells give for Ctrl-C
-
-
 def _outcome(command: Callable[[], object]) -> int:
     import errno
 
@@ -98,7 +95,7 @@ def _outcome(command: Callable[[], object]) -> int:
     try:
         # A command returns None; a number is the exit code of a typer.Exit, 130 that of Ctrl-C.
         if code := command():
-            raise KeyboardInterrupt if code == _INTERRUPTED else typer.Exit(cast(int, code))
+            raise KeyboardInterrupt if code == INTERRUPTED else typer.Exit(cast(int, code))
     except UserError as error:
         return _complain(str(error), 2)
     except usage_error as error:
@@ -108,7 +105,7 @@ def _outcome(command: Callable[[], object]) -> int:
             return 2
         return _complain(f"{text.rstrip('.')} (see motive --help)", 2)
     except (typer.Abort, KeyboardInterrupt):
-        return _complain("interrupted; run the same command again to go on", _INTERRUPTED)
+        return _complain(INTERRUPTED_SAYS, INTERRUPTED)
     except typer.Exit as error:
         return error.exit_code
     except OSError as error:

@@ -1,4 +1,7 @@
-"""The two kinds of failure that are not bugs."""
+"""The two kinds of failure that are not bugs, and what Ctrl-C ends with."""
+
+INTERRUPTED = 130  # the exit code that shells give for Ctrl-C
+INTERRUPTED_SAYS = "interrupted; run the same command again to go on"
 
 
 class UserError(Exception):

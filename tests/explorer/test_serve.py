@@ -19,15 +19,19 @@ from motive.explorer.table_file import keep_table, open_table
 from motive.pipeline import Run
 
 
-def test_it_prints_its_address_answers_and_ends(run: Run) -> None:
-    words = [sys.executable, "-m", "motive.cli", "explore", str(run.path)]
-    process = subprocess.Popen(
-        [*words, "--no-browser", "--port", "0"],
+def started(*words: str) -> subprocess.Popen[str]:
+    """Python with these words, its output to be read."""
+    return subprocess.Popen(
+        [sys.executable, *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
+
+
+def test_it_prints_its_address_answers_and_ends(run: Run) -> None:
+    process = started("-m", "motive.cli", "explore", str(run.path), "--no-browser", "--port", "0")
     try:
         assert process.stdout is not None
         found = re.search(r"http://127\.0\.0\.1:\d+/", process.stdout.readline())
@@ -60,13 +64,7 @@ serve_explorer(__import__("pathlib").Path(sys.argv[1]), host="127.0.0.1", port=0
 
 def test_ctrl_c_waits_for_a_decision_and_for_no_map(run: Run) -> None:
     """The map would never be ready: the process would not end at all."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", SLOW, str(run.path)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    process = started("-c", SLOW, str(run.path))
     try:
         assert process.stdout is not None
         found = re.search(r"http://127\.0\.0\.1:(\d+)/", process.stdout.readline())

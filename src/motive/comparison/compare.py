@@ -9,7 +9,7 @@ from motive.comparison.arm import ArmWork, ExtraEvaluator, Scored, place_of
 from motive.comparison.identity import take_up
 from motive.comparison.spec import Spec
 from motive.comparison.statistics import Cell, Seed, distinguishable, tabulate
-from motive.runs.csv_text import csv_text
+from motive.runs.csv_text import write_csv
 from motive.runs.progress import Progress
 from motive.runs.provenance import revision, versions, write_atomically
 
@@ -117,7 +117,7 @@ class Comparison:
         text = json.dumps(self.as_json(), indent=1, ensure_ascii=False, allow_nan=False)
         write_atomically(out / RESULT, text + "\n")
         rows = self.as_rows()
-        write_atomically(out / TABLE, csv_text(list(rows[0]) if rows else ["arm"], rows))
+        write_csv(out / TABLE, list(rows[0]) if rows else ["arm"], rows)
         write_atomically(out / PAGE, self.as_markdown())
 
 

@@ -8,10 +8,9 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from motive.errors import UserError
+from motive.errors import INTERRUPTED, INTERRUPTED_SAYS, UserError
 
 PORT = 8765
-INTERRUPTED = 130  # what shells give for Ctrl+C
 
 
 def serve_explorer(path: Path, *, host: str, port: int | None, browser: bool) -> None:
@@ -77,7 +76,7 @@ def _leave_if_busy() -> None:
     under it. Nothing is lost: what is kept is written whole, and decisions were waited for.
     """
     if threading.active_count() > 1:
-        print("motive: interrupted; run the same command again to go on", file=sys.stderr)
+        print(f"motive: {INTERRUPTED_SAYS}", file=sys.stderr)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(INTERRUPTED)

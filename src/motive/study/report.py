@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from motive.errors import UserError
-from motive.runs.csv_text import csv_text
+from motive.runs.csv_text import csv_text, write_csv
 from motive.runs.provenance import write_atomically
 from motive.study.analysis import Analysis, Comparison, analyse
 from motive.study.clustered import Share
@@ -49,7 +49,7 @@ def report_study(
     folder = out or study
     folder.mkdir(parents=True, exist_ok=True)
     rows = judgement_rows(judgements)
-    write_atomically(folder / "judgements.csv", csv_text(list(COLUMNS), rows))
+    write_csv(folder / "judgements.csv", COLUMNS, rows)
     write_atomically(folder / "report.csv", _csv_of(comparison_rows(analysis)))
     if analysis.ranking:
         write_atomically(folder / "ranking.csv", _csv_of([asdict(s) for s in analysis.ranking]))

@@ -14,9 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from motive.runs.csv_text import csv_text
+from motive.runs.csv_text import write_csv
 from motive.runs.progress import Progress
-from motive.runs.provenance import write_atomically
 from motive.zoo.captions import caption_of
 from motive.zoo.motions import FLOOR, SIZE, Piece
 from motive.zoo.render import COLUMNS, FPS, write_mp4, write_truth
@@ -157,4 +156,4 @@ def plant_artifacts(
             row |= {"motion": clip.scene.kind, "camera": clip.scene.camera}
             row |= {"caption": caption_of(clip.scene), "artifact": artifact}
             advance(f"{row['file_name']} {artifact}")
-    write_atomically(table, csv_text((*COLUMNS, "artifact"), rows))
+    write_csv(table, (*COLUMNS, "artifact"), rows)

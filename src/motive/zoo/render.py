@@ -8,9 +8,8 @@ import av
 import numpy as np
 
 from motive.errors import UserError
-from motive.runs.csv_text import csv_text
+from motive.runs.csv_text import write_csv
 from motive.runs.progress import Progress
-from motive.runs.provenance import write_atomically
 from motive.zoo.captions import SAME_CAPTION, caption_of
 from motive.zoo.motions import CAMERAS, KINDS
 from motive.zoo.scene import Scene, Truth, draw_scene, render_frames, true_motion
@@ -83,7 +82,7 @@ def render_corpus(
             rows.append(_row(scene, i, SAME_CAPTION if same_caption else caption_of(scene)))
             advance(f"{i:06d}.mp4 {kind}")
     # Last, so that a folder with metadata is a complete one.
-    write_atomically(out / "metadata.csv", csv_text(COLUMNS, rows))
+    write_csv(out / "metadata.csv", COLUMNS, rows)
 
 
 def _row(scene: Scene, index: int, caption: str) -> dict[str, object]:

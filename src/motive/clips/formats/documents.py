@@ -3,7 +3,10 @@
 import json
 import stat
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from motive.errors import UserError
 
@@ -28,9 +31,17 @@ def require_readable(path: Path) -> None:
 
 def read_text(path: Path) -> str:
     """UTF-8 text, with or without a byte order mark, line ends as they stand."""
+    with opened_text(path) as file:
+        return file.read()
+
+
+@contextmanager
+def opened_text(path: Path) -> Iterator[TextIO]:
+    """The file's text as `read_text` gives it, to be read in parts; so are its errors."""
     require_readable(path)
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            yield file
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): check its rights.") from error
     except UnicodeDecodeError as error:

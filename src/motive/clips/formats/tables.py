@@ -3,12 +3,11 @@
 import csv
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
 from motive.clips.formats.documents import (
+    opened_text,
     read_json,
     read_text,
     require_readable,
@@ -137,7 +136,7 @@ def _columns_or_none(path: Path) -> tuple[str, ...]:
 def _header(path: Path) -> tuple[str, ...]:
     if path.suffix.lower() == ".csv":
         try:
-            with _opened(path) as file:
+            with opened_text(path) as file:
                 header = next((row for row in csv.reader(file, strict=True) if row), [])
         except csv.Error as error:
             raise UserError(f"{path} is not valid CSV ({error}): correct its header.") from error
@@ -166,7 +165,7 @@ def _rows(path: Path) -> Iterator[Row]:
 
 def _csv_rows(path: Path) -> Iterator[Row]:
     header = _header(path)
-    with _opened(path) as file:
+    with opened_text(path) as file:
         reader = csv.reader(file, strict=True)
         try:
             next((row for row in reader if row), [])
@@ -187,19 +186,6 @@ def _csv_rows(path: Path) -> Iterator[Row]:
             raise UserError(
                 f"{path} is not valid CSV (line {reader.line_num}: {error}): correct that line."
             ) from error
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[TextIO]:
-    """The file's text as `read_text` gives it, to be read in parts; so are its errors."""
-    require_readable(path)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            yield file
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): check its rights.") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text: save it as UTF-8.") from error
 
 
 def _jsonl_rows(path: Path) -> Iterator[Row]:
