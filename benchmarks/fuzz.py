@@ -219,6 +219,7 @@ def run_media(work: Path, clips: Path, seed: int, first: int, count: int) -> lis
     from motive.motion.trackers import make_tracker
     from motive.runs.progress import Progress
     from motive.runs.store import Store
+    from motive.runs.wanted import Wanted
 
     folder = work / f"batch-{first}-{os.getpid()}"
     shutil.rmtree(folder, ignore_errors=True)
@@ -238,10 +239,10 @@ def run_media(work: Path, clips: Path, seed: int, first: int, count: int) -> lis
         key: {"key": key, "path": str(path), "file_name": path.name}
         for key, (*_, path) in made.items()
     }
-    store.work(ingest, wanted, quiet)
+    store.work(ingest, Wanted.of(wanted), quiet)
     found = {r["key"]: r["clip_id"] for r in store.results(ingest).rows(ingest.fingerprint())}
     rows = {c: {**wanted[key], "key": c, "file": key} for key, c in found.items()}
-    store.work(track, rows, quiet)
+    store.work(track, Wanted.of(rows), quiet)
     refused, lost, tracked = store.failed(ingest), store.failed(track), store.done(track)
     cases = []
     for key, (number, kind, base, _) in made.items():

@@ -32,6 +32,7 @@ from motive.runs.progress import Progress
 from motive.runs.stage import Stage
 from motive.runs.store import Store
 from motive.runs.tables import Row
+from motive.runs.wanted import Wanted
 
 STAGES = ("ingest", "track", "encode", "encode text", "gradients")
 
@@ -103,7 +104,7 @@ def measure(engine: str, folder: Path, rows: int, workers: int) -> dict[str, Any
     (folder / f"{engine}-empty").mkdir()
     store = Store(folder / f"{engine}-empty", make_engine(engine))
     wanted = {f"{n:09d}": {"key": f"{n:09d}", "number": n} for n in range(rows)}
-    store.work(Empty(), wanted, clock)
+    store.work(Empty(), Wanted.of(wanted), clock)
     found["stages"] = clock.stages
     features = run.features("clip")
     found["features"] = {

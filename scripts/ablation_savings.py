@@ -16,7 +16,7 @@ from ablation_whole import WholeGradients
 from motive import Run
 from motive.gradients.stage import GradientStage
 from motive.rows import clip_rows, gradient_rows
-from motive.runs.members import Member
+from motive.runs.members import Member, Members
 from motive.runs.provenance import write_atomically
 from motive.runs.stage import Stage
 from motive.runs.tables import Row
@@ -159,7 +159,8 @@ def _seconds(stage: Stage, row: Row) -> float:
 
 
 def _stage_seconds(study: Study, run: Run) -> dict[str, float]:
-    rows = list(clip_rows(_timed_members(study, run)).values())
+    asked = clip_rows(Members.of(_timed_members(study, run)))
+    rows = list(asked.rows(list(asked.keys)))
     return {
         "track": stage_seconds(run.plan.track_stage, rows),
         "encode": stage_seconds(run.plan.encode_stage, rows),

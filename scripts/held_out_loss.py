@@ -67,7 +67,7 @@ class HeldOut:
         )
         losses = ClipLosses(plan.backbone, self._objective)
         ready = ready_for_gradients(self._run.members, plan, self._run.store)
-        rows = gradient_rows(ready.values(), plan, self._run.store)
+        rows = gradient_rows(ready, plan, self._run.store)
         self._clips = [clip for clip in map(losses.inputs, rows) if not clip.static]
 
     def losses(self, model: str) -> dict[str, float]:

@@ -13,6 +13,7 @@ from motive import Run, UserError
 from motive.diagnosis import COLUMNS, as_json, diagnose, write_diagnosis
 from motive.influence.selection import rank_clips
 from motive.results import SELECTION_COLUMNS, open_scores
+from motive.runs.members import Members
 from motive.subsets import choose_subset, write_subset
 from motive.terminal import print_diagnosis
 from motive.zoo.render import write_mp4
@@ -186,7 +187,7 @@ def test_a_query_without_motion_is_refused_when_it_is_named_or_the_last(run: Run
     refused = rf"{STILL} has no scores \(it shows no motion, so its gradient is zero\): use another"
     with pytest.raises(UserError, match=refused):
         diagnose(run, [UNWANTED[0], STILL])
-    run.__dict__["members"] = [m for m in run.members if m.file_name not in UNWANTED]
+    run.__dict__["members"] = Members.of(m for m in run.members if m.file_name not in UNWANTED)
     with pytest.raises(UserError, match=refused):
         diagnose(run)
 
@@ -218,7 +219,9 @@ def test_refusals(run: Run) -> None:
         diagnose(run, ["nothing.mp4"])
     members = [m for m in run.members if m.role == "query"]
     assert json.loads(members[0].extra) == {"polarity": ""}
-    run.__dict__["members"] = [m for m in run.members if not (m.role == "query" and m.unwanted)]
+    run.__dict__["members"] = Members.of(
+        m for m in run.members if not (m.role == "query" and m.unwanted)
+    )
     with pytest.raises(UserError, match="no query of the run is unwanted: name one with --query"):
         diagnose(run)
     (run.path / "scores.parquet").unlink()

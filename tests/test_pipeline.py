@@ -137,7 +137,7 @@ def test_a_file_put_back_is_tried_again_even_if_a_kill_came_between(
 
     # The file's row is committed, and then the process is no more.
     with monkeypatch.context() as patch:
-        patch.setattr("motive.runs.members.settle", killed)
+        patch.setattr("motive.runs.settling.settle", killed)
         with pytest.raises(KeyboardInterrupt):
             run.ingest()
     again = Run.open(run.path)

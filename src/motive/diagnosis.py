@@ -195,26 +195,27 @@ def _queries(run: "Run", names: Sequence[str]) -> list[Member]:
 def _suspects(
     run: "Run", clip_ids: Sequence[str], score_n: np.ndarray, wanted_n: np.ndarray | None
 ) -> tuple[Suspect, ...]:
-    clips, motion = run.usable("clip"), run.motion(columns=["key", *STATISTICS])
+    motion = run.motion(columns=["key", *STATISTICS])
     order = np.lexsort((np.asarray(clip_ids), -score_n))
     ascending = np.sort(score_n)
     percentile_n = 100 * np.searchsorted(ascending, score_n, side="left") / len(score_n)
     middle = np.median(score_n)
     deviation = _GAUSSIAN * np.median(np.abs(score_n - middle))
     z_n = (score_n - middle) / deviation if deviation > 0 else np.zeros(len(score_n))
+    clips = run.usable("clip").those([clip_ids[i] for i in order])
     return tuple(
         Suspect(
             rank=rank,
-            clip_id=clip_ids[i],
-            file_name=clips[clip_ids[i]].file_name,
-            caption=clips[clip_ids[i]].caption,
+            clip_id=clip.clip_id,
+            file_name=clip.file_name,
+            caption=clip.caption,
             score=float(score_n[i]),
             percentile=float(percentile_n[i]),
             robust_z=float(z_n[i]),
             wanted_score=None if wanted_n is None else float(wanted_n[i]),
-            motion={name: float(motion[clip_ids[i]][name]) for name in STATISTICS},
+            motion={name: float(motion[clip.clip_id][name]) for name in STATISTICS},
         )
-        for rank, i in enumerate(order, start=1)
+        for rank, (i, clip) in enumerate(zip(order, clips, strict=True), start=1)
     )
 
 

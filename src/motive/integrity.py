@@ -3,11 +3,12 @@
 The tables' files and rows are looked at in `motive.runs.check`; here, what they mean together.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from motive.errors import UserError
 from motive.pipeline import OUTPUTS
@@ -22,8 +23,10 @@ from motive.runs.check import (
     check_table,
     stored_tables,
 )
-from motive.runs.members import Member
+from motive.runs.placed import gathered
 from motive.runs.stage import Stage
+from motive.runs.tables import Table
+from motive.runs.texts import COMPARED, Texts, as_array, ascending, is_among
 
 if TYPE_CHECKING:
     from motive.pipeline import Run
@@ -98,7 +101,7 @@ def _settings(run: "Run", mend: bool) -> Iterator[Finding]:
             "put the model's files back, or make a run of their own for the new ones",
         )
     known = {row["key"] for row in run.store.objectives.rows()}
-    table = run.store.table(run.objective.feature_table, _nothing())
+    table = run.store.table(run.objective.feature_table, pa.schema([]))
     if table.exists():
         makers: set[str] = set()
         for batch in table.batches(None, ["made_by"]):
@@ -113,7 +116,9 @@ def _both(run: "Run", mend: bool) -> Iterator[Finding]:
     """A clip that is done and failed at once."""
     for stage in _stages(run):
         failed = run.store.failed(stage)
-        both = sorted(failed.keys() - run.store.without(stage, failed))
+        keys = pa.array(sorted(failed), pa.string())
+        both = keys.filter(pa.array(run.store.results(stage).has(keys, stage.fingerprint())))
+        both = both.to_pylist()
         if both:
             finding = Finding(
                 "damage", "failures.lance", f"{len(both)} failed and done in {stage.name}", AGAIN
@@ -129,63 +134,60 @@ def _members(run: "Run", mend: bool) -> Iterator[Finding]:
     if not run.store.members.exists():
         yield Finding("unfinished", "members.lance", "nothing was ingested yet", _command(run))
         return
-    usable = [m for m in run.members if m.usable]
-    failed: set[str] = set()
-    for stage, key in _asked_of(run):
+    usable = run.members.usable()
+    for stage, column in _asked_of(run):
+        wanted = ascending(usable.column(column))[0]
         lost = run.store.failed(stage).keys()
-        wanted = {key(m) for m in usable if m.clip_id not in failed and m.caption_id not in failed}
-        missing = run.store.without(stage, wanted) - lost
-        if missing:
+        if missing := _missing(run.store.results(stage), wanted, stage.fingerprint(), lost):
             yield Finding(
                 "unfinished",
                 stage.table + ".lance",
-                f"{len(missing)} of {len(wanted)} are not through {stage.name}",
+                f"{missing} of {len(wanted)} are not through {stage.name}",
                 _command(run),
             )
-        if unused := _unused(run, stage, key):
+        if unused := _unused(run, stage, column):
             yield Finding(
                 "remark",
                 stage.table + ".lance",
                 f"{unused} rows of {stage.name} are of clips that the datasets no longer name",
                 "nothing: they are not ranked, and serve again if the clips come back",
             )
-        failed |= lost
-    yield from _objectives(run, usable, failed)
-
-
-def _unused(run: "Run", stage: Stage, key: Callable[[Member], str]) -> int:
-    """How many of the stage's rows no member asks for."""
-    asked = {key(m) for m in run.members}
-    batches = run.store.results(stage).batches(stage.fingerprint(), ["key"])
-    return sum(key not in asked for batch in batches for key in batch["key"].to_pylist())
-
-
-def _objectives(run: "Run", usable: list[Any], failed: set[str]) -> Iterator[Finding]:
+        usable = usable.without("clip_id", lost).without("caption_id", lost)
     for role in ("clip", "query"):
         objective = run.plan.objective_of(role)
-        table = run.store.table(objective.feature_table, _nothing())
-        lost = run.store.failures.keys(objective.id)
-        wanted = {
-            m.feature_key
-            for m in usable
-            if m.role == role and m.clip_id not in failed and m.caption_id not in failed
-        }
-        if missing := table.without(wanted, objective.id) - lost:
+        table = run.store.table(objective.feature_table, pa.schema([]))
+        wanted = ascending(usable.usable(role).column("feature_key"))[0]
+        failed = run.store.failures.keys(objective.id)
+        if missing := _missing(table, wanted, objective.id, failed):
             yield Finding(
                 "unfinished",
                 table.path.name,
-                f"{len(missing)} of {len(wanted)} {role} features are missing",
+                f"{missing} of {len(wanted)} {role} features are missing",
                 _command(run),
             )
 
 
+def _missing(table: Table, wanted: pa.Array, made_by: str, lost: Collection[str]) -> int:
+    """How many of the keys have no row, and are not lost either."""
+    left = table.without(wanted, made_by)
+    return int(np.count_nonzero(~is_among(left, lost)))
+
+
+def _unused(run: "Run", stage: Stage, column: str) -> int:
+    """How many of the stage's rows no member asks for."""
+    asked, unused = run.members.column(column), 0
+    for part in gathered(run.store.results(stage).batches(stage.fingerprint(), ["key"]), COMPARED):
+        unused += int(np.count_nonzero(~is_among(as_array(part["key"]), asked)))
+    return unused
+
+
 def _outputs(run: "Run", mend: bool) -> Iterator[Finding]:
     """Scores, selection and stamps against what the features give now."""
-    if not run.stamps():
+    if not run.stamps.read():
         return  # nothing was scored yet
     found = list(_differing(run))
     if found and mend:
-        run.forget_stamps()
+        run.stamps.forget()
         for finding in found:
             finding.mended = "the next run makes it again"
     yield from found
@@ -193,7 +195,7 @@ def _outputs(run: "Run", mend: bool) -> Iterator[Finding]:
 
 def _differing(run: "Run") -> Iterator[Finding]:
     """Outputs that are not what the run would make today, the first of them and what follows from it."""
-    stamp, stamps, how = run.stamp(), run.stamps(), _command(run)
+    stamp, stamps, how = run.stamp(), run.stamps.read(), _command(run)
     for output, stage in OUTPUTS.items():
         if stage in stamps and not (run.folder / output).is_file():
             yield Finding("damage", output, "is not there", how)
@@ -218,25 +220,24 @@ def _differing(run: "Run") -> Iterator[Finding]:
 
 
 def _unaccounted(run: "Run") -> list[str]:
-    ranked = {row["clip_id"] for row in stream_selection(run)}
+    ranked = pa.array((row["clip_id"] for row in stream_selection(run)), pa.string())
     failed = {name for name, _, reason in run.failures() if not reason.startswith("as a query: ")}
-    return [
-        m.file_name
-        for m in run.members
-        if m.role == "clip" and m.file_name not in failed and not (m.usable and m.clip_id in ranked)
-    ]
+    members = run.members
+    clips = members.take(is_among(members.column("role"), ["clip"])).without("file_name", failed)
+    fine = is_among(clips.column("reason"), [""]) & is_among(clips.column("clip_id"), ranked)
+    return [m.file_name for m in clips.take(~fine)]
 
 
 def _scores_differ(run: "Run") -> str:
     """What is wrong with the scores; empty when they are those that the features give, bit for bit."""
     file, queries = open_scores(run), used_queries(run)
-    clips = sorted(run.featured("clip"), key=lambda member: member.clip_id)
-    if file.clip_ids != [m.clip_id for m in clips]:
+    clips = run.featured("clip").sorted_by("clip_id")
+    if file.clip_ids != Texts(clips.column("clip_id")):
         return f"has {len(file.clip_ids)} clips, and the run has features of {len(clips)}"
     if file.query_ids != [m.clip_id for m in queries.members]:
         return f"has {len(file.query_ids)} queries, and the run has {len(queries.members)}"
     with run.score_features(queries) as scores:
-        made_anew = scores.rows([m.feature_key for m in clips])
+        made_anew = scores.rows(Texts(clips.column("feature_key")))
         for query, stored, anew in zip(file.query_ids, file.rows(), made_anew, strict=True):
             if not np.array_equal(stored, anew):
                 return f"the scores of the query {query} are not those that the features give"
@@ -248,21 +249,16 @@ def _stages(run: "Run") -> list[Stage]:
     return [plan.ingest_stage, plan.track_stage, plan.encode_stage, plan.text_stage]
 
 
-def _asked_of(run: "Run") -> Iterable[tuple[Stage, Any]]:
+def _asked_of(run: "Run") -> tuple[tuple[Stage, str], ...]:
+    """Stages, and which column of the members their keys are."""
     plan = run.plan
     return (
-        (plan.ingest_stage, lambda m: m.file),
-        (plan.track_stage, lambda m: m.clip_id),
-        (plan.encode_stage, lambda m: m.clip_id),
-        (plan.text_stage, lambda m: m.caption_id),
+        (plan.ingest_stage, "file"),
+        (plan.track_stage, "clip_id"),
+        (plan.encode_stage, "clip_id"),
+        (plan.text_stage, "caption_id"),
     )
 
 
 def _command(run: "Run") -> str:
     return f"motive run {run.folder / RECORD}"
-
-
-def _nothing() -> Any:
-    import pyarrow as pa
-
-    return pa.schema([])

@@ -8,20 +8,18 @@ Every stage computes only what is not there yet. This module puts the stages in 
 between them; what a stage does lives in its room.
 """
 
-import hashlib
-import json
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
+from motive import found
 from motive.clips.sampling import FrameSampler
 from motive.errors import UserError
-from motive.gradients.objective import Objective, require_same
-from motive.influence.estimated import EstimatedScores, estimated_scores
+from motive.gradients.objective import Objective
+from motive.influence.estimated import EstimatedScores
 from motive.influence.features import Features
 from motive.influence.scores import Scores
 from motive.plan import Plan
@@ -29,25 +27,29 @@ from motive.preflight import require_readable_datasets, require_sound_settings
 from motive.record import NAME as RECORD
 from motive.record import Record, read_record, record_text, with_absolute_paths
 from motive.rows import (
+    all_entries,
     caption_rows,
     clip_rows,
-    dataset_entries,
+    feature_rows,
     file_rows,
     followed,
-    gradient_rows,
     ready_for_gradients,
 )
 from motive.runs import members as membership
+from motive.runs import settling
 from motive.runs.config import RunConfig, flatten, make_config, refuse_changes
 from motive.runs.engine import make_engine, require_engine
 from motive.runs.locks import locked
-from motive.runs.members import Member, Role
+from motive.runs.members import ByClipId, Members, Role
 from motive.runs.progress import Progress
 from motive.runs.provenance import write_atomically
 from motive.runs.remote import RunPath, cache_folder, on_disk, run_path
+from motive.runs.stamps import Stamps, stamp_of
 from motive.runs.store import Store
 from motive.runs.tables import Row, Table
+from motive.runs.texts import is_among
 
+_ROLES: dict[Role, str] = {"clip": "clips", "query": "queries"}
 OUTPUTS = {"scores.parquet": "score", "selection.csv": "select", "report.html": "report"}
 
 
@@ -182,7 +184,7 @@ class Run:
         for stage in ("ingest", "track", "encode", "gradients"):
             getattr(self, stage)()
         # What the outputs depend on is settled by now, and so is what they were made from.
-        stamp, made_from = self.stamp(), self.stamps()
+        stamp, made_from = self.stamp(), self.stamps.read()
         for output, stage in OUTPUTS.items():
             if stage == "report" and not report:
                 continue
@@ -199,46 +201,45 @@ class Run:
 
         Raises UserError when no clip or no query can be used.
         """
-        entries = dataset_entries(self.config, "clip", self._media)
-        entries += dataset_entries(self.config, "query", self._media)
+        entries = all_entries(self.config, self._media)
         stage = self.plan.ingest_stage
         self.store.work(stage, file_rows(entries), self.progress)
-        members = self._settled(entries)
-        for role, name in (("clip", "clips"), ("query", "queries")):
-            if not any(m.usable for m in members if m.role == role):
-                mine = [m for m in members if m.role == role]
+        members = settling.settle(
+            entries, self.store.results(stage), stage.fingerprint(), self.store.failed(stage)
+        )
+        for role, name in _ROLES.items():
+            if not len(members.usable(role)):
+                first = members[0 if role == "clip" else members.count("clip")]
                 raise UserError(
-                    f"none of the {len(mine)} {name} can be used "
-                    f"({mine[0].file_name}: {mine[0].reason}): give --{name} with videos that play"
+                    f"none of the {members.count(role)} {name} can be used "
+                    f"({first.file_name}: {first.reason}): give --{name} with videos that play"
                 )
         # A file that was put back in its place deserves another try at the stages it failed in. What is
         # new is told from the members as they were, so that a kill before they are saved forgets nothing.
         # Under a lock: of two processes the second must not take for new what the first already works on.
         with locked(self.folder / "claims" / "members.lock"):
-            fresh = {m.file: m.clip_id for m in members if m.usable}  # a file has one content
-            for before in membership.stream(self.store.members):
-                if fresh.get(before.file) == before.clip_id:
-                    del fresh[before.file]
-            self.store.failures.drop([m.clip_id for m in members if m.usable and m.file in fresh])
+            self._retry_new(members)
             membership.save(self.store.members, members)
         self.__dict__.pop("members", None)
 
-    def _settled(self, entries: list[Member]) -> list[Member]:
-        """The members that ingest made of the entries, in the same list, so that there is no second one."""
-        stage = self.plan.ingest_stage
-        files = (e.file for e in entries if e.usable)
-        found = membership.ingested(self.store.results(stage), stage.fingerprint(), files)
-        settled = membership.settle(entries, found, self.store.failed(stage))
-        for place, member in enumerate(settled):
-            entries[place] = member
-        return entries
+    def _retry_new(self, members: Members) -> None:
+        """Forget failures of clips that lie in another file than before."""
+        failed = {row["key"] for row in self.store.failures.rows(columns=["key"])}
+        if not failed:
+            return
+        usable = members.usable()
+        some = usable.take(is_among(usable.column("clip_id"), failed))
+        before = Members.stored(self.store.members)
+        same = before.take(is_among(before.column("file"), some.column("file").to_pylist()))
+        known = {(m.file, m.clip_id) for m in same}
+        fresh = {m.clip_id for m in some if (m.file, m.clip_id) not in known}
+        self.store.failures.drop(sorted(fresh))
 
     def track(self) -> None:
         """Follow the motion of every clip and query; `motion.csv` has the clips' statistics."""
         from motive.results import write_motion
 
-        usable = [m for m in self.members if m.usable]
-        self.store.work(self.plan.track_stage, clip_rows(usable), self.progress)
+        self.store.work(self.plan.track_stage, clip_rows(self.members.usable()), self.progress)
         write_motion(self)
 
     def score_motion(self) -> None:
@@ -271,8 +272,8 @@ class Run:
         if clips == queries:
             self._gradients(self.members, clips)
             return
-        self._gradients([m for m in self.members if m.role == "clip"], clips)
-        self._gradients([m for m in self.members if m.role == "query"], queries, of_queries=True)
+        self._gradients(self.members.usable("clip"), clips)
+        self._gradients(self.members.usable("query"), queries, of_queries=True)
         if read_record(self.folder / RECORD).config == self.config:
             self.keep()  # only now the objectives have the second moments' digest
 
@@ -283,30 +284,27 @@ class Run:
             return
         from motive.gradients.second_moments import CLIPS, SecondMoments
 
-        clips = [m for m in self.members if m.role == "clip"]
-        ready = ready_for_gradients(clips, self.plan, self.store)
-        keys = sorted(ready)[:CLIPS]
+        ready = ready_for_gradients(self.members.usable("clip"), self.plan, self.store)
+        wanted = feature_rows(ready, self.plan, self.store)
+        keys = list(wanted.keys[:CLIPS])
         stage = SecondMoments(
             self.plan.backbone, self.plan.moments_objective, self.plan.finetuned, file
         )
         with self.store.log.measure(stage.name) as measured:
-            stage.make(
-                keys,
-                lambda some: gradient_rows([ready[k] for k in some], self.plan, self.store),
-                self.progress,
-            )
+            stage.make(keys, wanted.rows, self.progress)
             measured.done = len(keys)
 
     def _gradients(
-        self, members: list[Member], objective: Objective, *, of_queries: bool = False
+        self, members: Members, objective: Objective, *, of_queries: bool = False
     ) -> None:
         self.store.save_objective(objective.id, objective.to_json())
-        wanted = ready_for_gradients(members, self.plan, self.store)
-        left = self._feature_table(objective).without(wanted, objective.id)
-        left -= self.store.failures.keys(objective.id)
+        ready = ready_for_gradients(members, self.plan, self.store)
+        wanted = feature_rows(ready, self.plan, self.store)
+        left = self.feature_table(objective).without(wanted.keys.array, objective.id)
+        failed = self.store.failures.keys(objective.id)
         name = "query gradients" if of_queries else "gradients"
         # Else a kill came between the last row and its count, or there is work.
-        if not left and name in self.store.log.read():
+        if set(left.to_pylist()) <= failed and name in self.store.log.read():
             return
         from motive.gradients.stage import GradientStage, QueryGradientStage
 
@@ -317,9 +315,7 @@ class Run:
             self.plan.finetuned,
             self.plan.moments_file if objective.preconditioner else None,
         )
-        self.store.work(
-            stage, wanted, self.progress, lambda todo: gradient_rows(todo, self.plan, self.store)
-        )
+        self.store.work(stage, wanted, self.progress)
 
     def score(self) -> None:
         """`scores.parquet`: the influence of every clip on every query."""
@@ -354,124 +350,59 @@ class Run:
         settings = [self.objective.id, self.config.selection.model_dump_json()]
         if self.plan.estimator.name != "paper":
             settings += [self.plan.estimator.name, self.plan.objective_of("query").id]
-        # The digest of these texts, joined by line feeds, which are never all there at once.
-        digest = hashlib.blake2b("\n".join(settings).encode(), digest_size=10)
-        for part in chain(self.members, self.failures()):
-            digest.update(f"\n{part!r}".encode())
-        return digest.hexdigest()
+        return stamp_of(settings, chain(self.members, self.failures()))
 
-    def stamps(self) -> dict[str, str]:
-        """The stamp that each output was made with, by stage."""
-        file = self.folder / "outputs.json"
-        return json.loads(file.read_text()) if file.is_file() else {}
-
-    def forget_stamps(self) -> None:
-        """Let the next `curate` make all outputs anew."""
-        with locked(self.folder / "claims" / "outputs.lock"):
-            write_atomically(self.folder / "outputs.json", "{}\n")
+    @cached_property
+    def stamps(self) -> Stamps:
+        """The stamp that each output was made with."""
+        return Stamps(self.folder)
 
     def _set_stamp(self, stage: str) -> None:
-        stamp = self.stamp()
-        with locked(self.folder / "claims" / "outputs.lock"):
-            stamps = {**self.stamps(), stage: stamp}
-            write_atomically(self.folder / "outputs.json", json.dumps(stamps, indent=1) + "\n")
+        self.stamps.set(stage, self.stamp())
 
     # What was found.
 
     @cached_property
-    def members(self) -> list[Member]:
-        """Every file of both datasets.
+    def members(self) -> Members:
+        """Every file of both datasets, clips before queries.
 
         Raises UserError when nothing was ingested yet.
         """
-        found = membership.load(self.store.members)
-        if not found:
+        found = Members.stored(self.store.members)
+        if not len(found):
             raise UserError(
                 f"nothing was ingested in {self.folder} yet: run motive ingest {self.folder}"
             )
         return found
 
-    def usable(self, role: Role) -> dict[str, Member]:
+    def usable(self, role: Role) -> ByClipId:
         """The clips or the queries that ingest could use, by clip id, in dataset order."""
-        return {m.clip_id: m for m in self.members if m.role == role and m.usable}
+        return ByClipId(self.members.usable(role))
 
     def features(self, role: Role, objective: Objective | None = None) -> Features:
         """The features of the clips or of the queries, those that have one.
 
         Raises UserError when there is none, naming the differing fields if another objective has some.
         """
-        objective = objective or self.plan.objective_of(role)
-        have = self.featured(role, objective)
-        keys = {m.feature_key for m in have}
-        columns = ["key", "feature", "norm", "static"]
-        rows = self._feature_table(objective).rows(objective.id, columns=columns)
-        found = {r["key"]: r for r in rows if r["key"] in keys}
-        mine = [found[m.feature_key] for m in have]
-        return Features(
-            objective,
-            have,
-            np.stack([r["feature"] for r in mine]),
-            np.array([r["norm"] for r in mine]),
-            np.array([r["static"] for r in mine], bool),
-        )
+        return found.features(self, role, objective)
 
-    def featured(self, role: Role, objective: Objective | None = None) -> list[Member]:
+    def featured(self, role: Role, objective: Objective | None = None) -> Members:
         """The clips or the queries that have a feature, in dataset order.
 
         Raises UserError as `features` does.
         """
-        objective = objective or self.plan.objective_of(role)
-        wanted = list(self.usable(role).values())
-        keys = self._feature_table(objective).keys(objective.id)
-        have = [m for m in wanted if m.feature_key in keys]
-        missing = [m for m in wanted if m.feature_key not in keys]
-        failed = self._failures_by_key(objective)
-        if any(m.feature_key not in failed and m.clip_id not in failed for m in missing):
-            self._explain_missing(objective, len(missing), role)
-        if not have:
-            raise UserError(f"no {role} has a gradient feature: see failures.csv in {self.folder}")
-        return have
+        return found.featured(self, role, objective)
 
     def score_features(self, queries: Features) -> Scores | EstimatedScores:
         """Scores of these queries with every clip that has a feature, by feature key; to be closed.
 
         Raises UserError when the queries' objective is another than the run's, naming the field.
         """
-        wanted = self.plan.objective_of("query")
-        require_same(wanted, queries.objective, mine_is="this run", other_is="the queries")
-        return estimated_scores(
-            self.plan.estimator,
-            self._feature_table(self.objective),
-            self.objective.id,
-            queries,
-            lambda: [m.feature_key for m in self.featured("clip")],
-            folder=self.folder if isinstance(self.folder, Path) else None,
-            threads=self.config.compute.threads,
-        )
+        return found.score_features(self, queries)
 
     def failures(self) -> list[tuple[str, str, str]]:
         """`(file_name, stage, reason)` of every file that is not ranked, or not used as a query."""
-        roles: tuple[Role, ...] = ("clip", "query")
-        by_role = {role: self._failures_by_key(self.plan.objective_of(role)) for role in roles}
-        objective = self.plan.objective_of("query")
-        features = self._feature_table(objective).rows(objective.id, columns=["key", "static"])
-        static = {row["key"] for row in features if row["static"]}
-        listed: dict[tuple[str, str], tuple[str, str, str]] = {}
-        for member in self.members:
-            stage, reason, by_key = "ingest", member.reason, by_role[member.role]
-            if not reason:
-                stage, reason = (
-                    by_key.get(member.clip_id)
-                    or by_key.get(member.caption_id)
-                    or by_key.get(member.feature_key)
-                    or ("", "")
-                )
-            if not reason and member.role == "query" and member.feature_key in static:
-                stage, reason = "score", "it shows no motion, so its gradient is zero"
-            if reason:
-                said = reason if member.role == "clip" else f"as a query: {reason}"
-                listed.setdefault((member.file_name, member.path), (member.file_name, stage, said))
-        return list(listed.values())
+        return found.failures(self)
 
     def motion(self, *, columns: list[str] | None = None) -> dict[str, Row]:
         """The tracker's rows by clip id, with the maps or only some columns; `key` is one of them."""
@@ -507,32 +438,7 @@ class Run:
         """Where datasets of tar files are unpacked."""
         return cache_folder(self.folder, "media")
 
-    def _feature_table(self, objective: Objective) -> Table:
+    def feature_table(self, objective: Objective) -> Table:
+        """The table of an objective's features, to be read."""
         # To read, no columns need be named; the stage that knows them takes torch to import.
         return self.store.table(objective.feature_table, pa.schema([]))
-
-    def _failures_by_key(self, objective: Objective) -> dict[str, tuple[str, str]]:
-        made_by = {
-            self.plan.track_stage.fingerprint(),
-            self.plan.encode_stage.fingerprint(),
-            self.plan.text_stage.fingerprint(),
-            objective.id,
-        }
-        rows = [r for r in self.store.failures.rows() if r["made_by"] in made_by]
-        # What failed in two stages is listed with the first of them.
-        return {r["key"]: (r["stage"], r["reason"]) for r in reversed(rows)}
-
-    def _explain_missing(self, objective: Objective, missing: int, role: Role) -> None:
-        # Another estimator's objectives differ in what makes the estimator: to name it would say nothing.
-        others = self.store.other_objectives(objective.id)
-        for other in others if self.plan.estimator.name == "paper" else []:
-            require_same(
-                objective,
-                Objective.from_json(other),
-                mine_is="this run's settings",
-                other_is="the features that are there",
-            )
-        noun = role if missing == 1 else {"clip": "clips", "query": "queries"}[role]
-        raise UserError(
-            f"{missing} {noun} have no gradient feature yet: run motive gradients {self.folder}"
-        )

@@ -11,7 +11,7 @@ from motive.plan import Plan
 from motive.record import Record
 from motive.rows import dataset_entries
 from motive.runs.engine import require_engine
-from motive.runs.members import Member
+from motive.runs.members import Members
 
 
 def require_sound_settings(plan: Plan, recorded: Record | None) -> None:
@@ -67,7 +67,7 @@ def require_readable_datasets(plan: Plan, media: Path) -> None:
     dataset_entries(plan.config, "clip", media)
 
 
-def _one_must_decode(queries: list[Member], sampler: FrameSampler) -> None:
+def _one_must_decode(queries: Members, sampler: FrameSampler) -> None:
     reason = "the dataset names none"
     for query in queries:
         try:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from motive.clips.formats import ExportClip, ExportReport, write_dataset
 from motive.errors import UserError
@@ -16,7 +18,9 @@ from motive.influence.scores import available_threads
 from motive.influence.selection import Ranking, rank_clips
 from motive.motion.track import STATISTICS
 from motive.runs.csv_text import csv_parts, write_csv
+from motive.runs.members import Members
 from motive.runs.remote import RemotePath
+from motive.runs.texts import Texts, as_array, is_among
 
 if TYPE_CHECKING:
     from motive.influence.features import Features
@@ -54,13 +58,13 @@ def used_queries(run: "Run") -> "Features":
 def write_scores(run: "Run") -> int:
     """`scores.parquet`: clip_id, query_id, score, by query and then clip id. Returns their number."""
     queries = used_queries(run)
-    clips = sorted(run.featured("clip"), key=lambda member: member.clip_id)
+    clips = run.featured("clip").sorted_by("clip_id")
     with run.score_features(queries) as scores:
         return write_score_file(
             run.folder / "scores.parquet",
-            scores.rows([m.feature_key for m in clips]),
+            scores.rows(Texts(clips.column("feature_key"))),
             [m.clip_id for m in queries.members],
-            [m.clip_id for m in clips],
+            Texts(clips.column("clip_id")),
             run.objective.to_json(),
             run.plan.objective_of("query").to_json(),
             run.plan.estimator.name,
@@ -93,14 +97,13 @@ def open_scores(run: "Run") -> ScoreFile:
 
 def rank_scores(run: "Run", scores: ScoreFile) -> Ranking:
     """The ranking that the run's settings give; memory grows with the clips, not with the queries."""
-    chosen, held = run.config.selection, held_back(run)
-    queries = run.usable("query")
+    chosen, queries = run.config.selection, run.usable("query")
     return rank_clips(
         scores.rows(),
         scores.clip_ids,
         fraction=chosen.fraction,
         percentile=chosen.percentile,
-        eligible=np.array([clip_id not in held for clip_id in scores.clip_ids]),
+        eligible=~is_among(scores.clip_ids.array, held_back(run)),
         unwanted=[queries[query_id].unwanted for query_id in scores.query_ids],
         threads=run.config.compute.threads or available_threads(),
     )
@@ -111,16 +114,17 @@ def held_back(run: "Run") -> set[str]:
     chosen = run.config.selection
     if chosen.max_camera_share is None and chosen.min_speed is None:
         return set()
-    clips = run.usable("clip")
-    return {
-        clip_id
-        for clip_id, row in run.motion(columns=["key", "camera_share", "mean_speed"]).items()
-        if clip_id in clips
-        and (
-            (chosen.max_camera_share is not None and row["camera_share"] > chosen.max_camera_share)
-            or (chosen.min_speed is not None and row["mean_speed"] < chosen.min_speed)
-        )
-    }
+    clips, held = run.members.usable("clip").column("clip_id"), set[str]()
+    stage, columns = run.plan.track_stage, ["key", "camera_share", "mean_speed"]
+    for batch in run.store.results(stage).batches(stage.fingerprint(), columns):
+        out = np.zeros(batch.num_rows, bool)
+        if chosen.max_camera_share is not None:
+            out |= batch["camera_share"].to_numpy().astype(float) > chosen.max_camera_share
+        if chosen.min_speed is not None:
+            out |= batch["mean_speed"].to_numpy().astype(float) < chosen.min_speed
+        keys = batch["key"].filter(pa.array(out))
+        held.update(keys.filter(pc.is_in(keys, value_set=clips)).to_pylist())
+    return held
 
 
 def write_motion(run: "Run") -> int:
@@ -141,26 +145,28 @@ def motion_rows(run: "Run") -> list[dict[str, Any]]:
 
 
 def _motion(run: "Run") -> tuple[int, Iterator[dict[str, Any]]]:
-    """How many rows there are, and the rows; only their numbers are held."""
+    """How many rows there are, and the rows; only their ids and numbers are held."""
     clips, stage = run.usable("clip"), run.plan.track_stage
-    ids: list[str] = []
-    parts = [np.empty((0, len(STATISTICS)))]
-    for batch in run.store.results(stage).batches(stage.fingerprint(), ["key", *STATISTICS]):
-        keys = batch["key"].to_pylist()
-        mine = [i for i, key in enumerate(keys) if key in clips]
-        ids += (clips[keys[i]].clip_id for i in mine)  # the member's own text
-        numbers = [batch[name].to_numpy(zero_copy_only=False)[mine] for name in STATISTICS]
-        parts.append(np.stack(numbers, axis=1).astype(np.float64))
-    statistics = np.concatenate(parts)
-    speed = statistics[:, STATISTICS.index("object_speed")].tolist()
-    order = sorted(range(len(ids)), key=lambda i: (-speed[i], ids[i]))
+    wanted, columns = clips.members.column("clip_id"), ["key", *STATISTICS]
+    parts = [
+        batch.filter(pc.is_in(batch["key"], value_set=wanted))
+        for batch in run.store.results(stage).batches(stage.fingerprint(), columns)
+    ]
+    if not sum(part.num_rows for part in parts):
+        return 0, iter(())
+    found = pa.Table.from_batches(parts)
+    order = pc.sort_indices(found, [("object_speed", "descending"), ("key", "ascending")])
+    found = found.take(order)
 
     def rows() -> Iterator[dict[str, Any]]:
-        for i in order:
-            numbers = dict(zip(STATISTICS, statistics[i].tolist(), strict=True))
-            yield {"file_name": clips[ids[i]].file_name, "clip_id": ids[i], **numbers}
+        start = 0
+        for batch in clips.those(as_array(found["key"])).batches(["file_name"]):
+            some = found.slice(start, batch.num_rows).to_pylist()
+            for name, row in zip(batch["file_name"].to_pylist(), some, strict=True):
+                yield {"file_name": name, "clip_id": row.pop("key"), **row}
+            start += batch.num_rows
 
-    return len(ids), rows()
+    return found.num_rows, rows()
 
 
 def write_selection(run: "Run") -> int:
@@ -195,9 +201,11 @@ def _ranked(run: "Run") -> tuple[int, tuple[str, ...], Iterator[dict[str, Any]]]
         after = columns.index("votes") + 1
         columns = (*columns[:after], *POLARITY_COLUMNS, *columns[after:])
 
+    query_names = [queries[query_id].file_name for query_id in query_ids]
+
     def rows() -> Iterator[dict[str, Any]]:
-        for rank, i in enumerate(ranking.order, start=1):
-            member = clips[clip_ids[i]]
+        in_order = clips.those(clip_ids.array.take(pa.array(ranking.order)))
+        for rank, (i, member) in enumerate(zip(ranking.order, in_order, strict=True), start=1):
             votes, against = int(ranking.votes[i]), int(ranking.votes_against[i])
             best = int(ranking.best_query[i])
             row = {
@@ -209,7 +217,7 @@ def _ranked(run: "Run") -> tuple[int, tuple[str, ...], Iterator[dict[str, Any]]]
                 "votes_for": votes + against,
                 "votes_against": against,
                 "mean_score": run.plan.estimator.as_text(ranking.mean_score[i], 8),
-                "best_query": "" if best < 0 else queries[query_ids[best]].file_name,
+                "best_query": "" if best < 0 else query_names[best],
                 "selected": "true" if ranking.selected[i] else "false",
             }
             yield {name: row[name] for name in columns}
@@ -245,10 +253,11 @@ def stream_selection(run: "Run") -> Iterator[dict[str, str]]:
 
 def export_selection(run: "Run", format: str, out: Path, *, link: bool = False) -> ExportReport:
     """The selected clips, best first, as a dataset of `format` in `out`."""
-    members = run.usable("clip")
+    chosen = [row for row in stream_selection(run) if row["selected"] == "true"]
+    members = run.usable("clip").those([row["clip_id"] for row in chosen])
     clips = [
         ExportClip(
-            path=Path(members[row["clip_id"]].path),
+            path=Path(member.path),
             file_name=row["file_name"],
             caption=row["caption"],
             rank=int(row["rank"]),
@@ -257,8 +266,7 @@ def export_selection(run: "Run", format: str, out: Path, *, link: bool = False) 
                 "motive_votes": float(row["votes"]),
             },
         )
-        for row in stream_selection(run)
-        if row["selected"] == "true"
+        for row, member in zip(chosen, members, strict=True)
     ]
     return write_dataset(format, clips, out, link=link)
 
@@ -268,19 +276,19 @@ def describe(run: "Run") -> dict[str, Any]:
     from motive.runs.config import flatten
     from motive.runs.provenance import versions
 
-    members = run.members if run.store.members.exists() else []
+    members = Members.stored(run.store.members)
     ranked = selected = 0
     for row in stream_selection(run) if (run.folder / "selection.csv").is_file() else ():
         ranked, selected = ranked + 1, selected + (row["selected"] == "true")
     return {
         "run": str(run.folder),
-        "clips": sum(m.role == "clip" for m in members),
+        "clips": members.count("clip"),
         "clips_ranked": ranked,
-        "queries": sum(m.role == "query" for m in members),
+        "queries": members.count("query"),
         "selected": selected,
         "failures": [
             {"file_name": name, "stage": stage, "reason": reason}
-            for name, stage, reason in (run.failures() if members else [])
+            for name, stage, reason in (run.failures() if len(members) else [])
         ],
         "objective_id": run.objective.id,
         "objective": json.loads(run.objective.to_json()),

@@ -1,62 +1,74 @@
 """The rows that stages are given: what the datasets name, and what earlier stages made of it."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
 from motive.backbones.encode import caption_id
 from motive.clips.formats import read_dataset
 from motive.clips.ingest import file_key
+from motive.clips.record import ClipRecord
 from motive.errors import UserError
 from motive.plan import Plan
 from motive.runs.config import RunConfig
-from motive.runs.members import POLARITIES, Member, Role
+from motive.runs.members import POLARITIES, SCHEMA, Member, Members, Role, as_row
+from motive.runs.placed import Spool
 from motive.runs.stage import Stage
 from motive.runs.store import Store
 from motive.runs.tables import Row
+from motive.runs.texts import Texts, ascending
+from motive.runs.wanted import Wanted
 
 _JOIN = 16  # clips whose rows are read from the tables at once
 
 
-def dataset_entries(config: RunConfig, role: Role, media: Path) -> list[Member]:
+def dataset_entries(config: RunConfig, role: Role, media: Path) -> Members:
     """What a dataset names, before ingest.
 
     media: folder that a dataset of tar files is unpacked below.
 
     Raises UserError when the dataset cannot be read, or when a query's polarity is none.
     """
+    entries = Spool(SCHEMA)
+    _read_into(entries, config, role, media)
+    return Members(entries)
+
+
+def all_entries(config: RunConfig, media: Path) -> Members:
+    """As `dataset_entries`, of both datasets, clips before queries."""
+    entries = Spool(SCHEMA)
+    _read_into(entries, config, "clip", media)
+    _read_into(entries, config, "query", media)
+    return Members(entries)
+
+
+def _read_into(entries: Spool, config: RunConfig, role: Role, media: Path) -> None:
     source = config.clips if role == "clip" else config.queries
     root = Path(config.media_root) if config.media_root else None
-    dataset = read_dataset(Path(source), media_root=root, extract_to=media / role)
-    entries = []
-    dataset.records.reverse()
-    while dataset.records:
-        r = dataset.records.pop()  # let go of, so that no clip is held twice
-        entries.append(
-            Member(
-                role=role,
-                file_name=r.file_name,
-                path=str(r.path),
-                file=file_key(r.path),
-                caption=r.caption,
-                caption_id=caption_id(r.caption),
-                extra=_as_json(r.extra, r.file_name),
-            )
+
+    def take(record: ClipRecord) -> None:
+        entry = Member(
+            role=role,
+            file_name=record.file_name,
+            path=str(record.path),
+            file=file_key(record.path),
+            caption=record.caption,
+            caption_id=caption_id(record.caption),
+            extra=_as_json(record.extra, record.file_name),
         )
-    for entry in entries if role == "query" else []:
-        if entry.polarity not in POLARITIES:
+        if role == "query" and entry.polarity not in POLARITIES:
             raise UserError(
                 f"the query {entry.file_name} has the polarity {entry.polarity!r}: "
                 f"write {' or '.join(POLARITIES)}, or nothing for {POLARITIES[0]}"
             )
-    named = {e.file_name for e in entries} if dataset.problems else set()
+        entries.append(as_row(entry))
+
+    dataset = read_dataset(Path(source), media_root=root, extract_to=media / role, keep=take)
     for problem in dataset.problems:
-        if problem.file_name not in named:
-            entries.append(
-                Member(role, problem.file_name, "", "", "", "", "{}", reason=problem.reason)
-            )
-    return entries
+        if not problem.of_record:
+            fault = Member(role, problem.file_name, "", "", "", "", "{}", reason=problem.reason)
+            entries.append(as_row(fault))
 
 
 def _as_json(extra: dict[str, object], file_name: str) -> str:
@@ -74,81 +86,79 @@ def _as_json(extra: dict[str, object], file_name: str) -> str:
     return text
 
 
-class _Rows(Mapping[str, Row]):
-    """Rows by key, each made of its member when it is asked for."""
+def _wanted(members: Members, column: str, rows_of: Callable[[Members], Iterable[Row]]) -> Wanted:
+    """Rows by a column of the members; of several with one value the first is read."""
+    keys, places = ascending(members.column(column))
+    asked = Texts(keys)
 
-    def __init__(self, members: dict[str, Member], make: Callable[[str, Member], Row]) -> None:
-        self._members, self._make = members, make
+    def rows(some: list[str]) -> Iterable[Row]:
+        return rows_of(members.take(places[[asked.place_of(key) for key in some]]))
 
-    def __getitem__(self, key: str) -> Row:
-        return self._make(key, self._members[key])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._members)
-
-    def __len__(self) -> int:
-        return len(self._members)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._members
+    return Wanted(keys, rows)
 
 
-def file_rows(entries: Iterable[Member]) -> Mapping[str, Row]:
+def file_rows(entries: Members) -> Wanted:
     """For ingest, by file key."""
-    return _Rows(
-        {e.file: e for e in entries if e.usable},
-        lambda key, e: {"key": key, "path": e.path, "file_name": e.file_name},
+    return _wanted(
+        entries.usable(),
+        "file",
+        lambda some: ({"key": m.file, "path": m.path, "file_name": m.file_name} for m in some),
     )
 
 
-def clip_rows(members: Iterable[Member]) -> Mapping[str, Row]:
+def clip_rows(members: Members) -> Wanted:
     """For tracking and encoding, by clip id. Of several files with one content the first is read."""
-    return _Rows(
-        {m.clip_id: m for m in reversed(list(members))},
-        lambda key, m: {"key": key, "file": m.file, "path": m.path, "file_name": m.file_name},
-    )
+
+    def rows_of(some: Members) -> Iterator[Row]:
+        for m in some:
+            yield {"key": m.clip_id, "file": m.file, "path": m.path, "file_name": m.file_name}
+
+    return _wanted(members, "clip_id", rows_of)
 
 
-def caption_rows(members: Iterable[Member]) -> Mapping[str, Row]:
+def caption_rows(members: Members) -> Wanted:
     """For encoding of text, by caption id."""
-    return _Rows(
-        {m.caption_id: m for m in members},
-        lambda key, m: {"key": key, "caption": m.caption, "file_name": m.caption},
+    return _wanted(
+        members,
+        "caption_id",
+        lambda some: (
+            {"key": m.caption_id, "caption": m.caption, "file_name": m.caption} for m in some
+        ),
     )
 
 
-def followed(members: Iterable[Member], plan: Plan, store: Store) -> list[Member]:
+def feature_rows(members: Members, plan: Plan, store: Store) -> Wanted:
+    """For gradients, by feature key: of members that are ready for them."""
+    return _wanted(members, "feature_key", lambda some: gradient_rows(some, plan, store))
+
+
+def followed(members: Members, plan: Plan, store: Store) -> Members:
     """The usable members, but those whose motion could not be followed: they will not be ranked."""
-    failed = store.failed(plan.track_stage)
-    return [m for m in members if m.usable and m.clip_id not in failed]
+    return members.usable().without("clip_id", store.failed(plan.track_stage))
 
 
-def ready_for_gradients(members: list[Member], plan: Plan, store: Store) -> dict[str, Member]:
-    """The members that came through tracking and encoding, by feature key; the others failed there.
+def ready_for_gradients(members: Members, plan: Plan, store: Store) -> Members:
+    """The members that came through tracking and encoding; the others failed there.
 
     Raises UserError when one of those stages was not run.
     """
-    rest = followed(members, plan, store)
-    untracked = store.without(plan.track_stage, (m.clip_id for m in members if m.usable))
-    not_encoded = store.without(plan.encode_stage, (m.clip_id for m in rest))
-    unread = store.without(plan.text_stage, (m.caption_id for m in rest))
-    for stage, command, without in (
-        (plan.track_stage, "track", untracked),
-        (plan.encode_stage, "encode", not_encoded),
-        (plan.text_stage, "encode", unread),
+    usable = members.usable()
+    untracked = store.without(plan.track_stage, usable.column("clip_id"))
+    ready = followed(members, plan, store)
+    not_encoded = store.without(plan.encode_stage, ready.column("clip_id"))
+    unread = store.without(plan.text_stage, ready.column("caption_id"))
+    for stage, command, column, left in (
+        (plan.track_stage, "track", "clip_id", untracked),
+        (plan.encode_stage, "encode", "clip_id", not_encoded),
+        (plan.text_stage, "encode", "caption_id", unread),
     ):
-        if missing := without - store.failed(stage).keys():
+        if missing := len(set(left.to_pylist()) - store.failed(stage).keys()):
             raise UserError(
-                f"{len(missing)} clips are not through the {stage.name} stage yet: "
+                f"{missing} clips are not through the {stage.name} stage yet: "
                 f"run motive {command} {plan.path}"
             )
-    return {
-        m.feature_key: m
-        for m in rest
-        if m.clip_id not in untracked
-        and m.clip_id not in not_encoded
-        and m.caption_id not in unread
-    }
+        ready = ready.without(column, left.to_pylist())
+    return ready
 
 
 def gradient_rows(members: Iterable[Member], plan: Plan, store: Store) -> Iterator[Row]:

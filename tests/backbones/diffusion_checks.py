@@ -132,7 +132,7 @@ def check_run_losses(
     (timestep,) = run.objective.timesteps
     losses = {
         row["clip_id"]: row["loss"]
-        for row in run._feature_table(run.objective).rows(run.objective.id)
+        for row in run.feature_table(run.objective).rows(run.objective.id)
     }
     for clip_id, member in run.usable("clip").items():
         frames = decode_clip(Path(member.path), run.sampler).frames_fhw3

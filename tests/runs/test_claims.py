@@ -23,6 +23,7 @@ from motive.runs.progress import Progress
 from motive.runs.stage import Stage
 from motive.runs.store import Store
 from motive.runs.tables import Row, Table
+from motive.runs.wanted import Wanted
 
 SPAWN = multiprocessing.get_context("spawn")
 SCHEMA = pa.schema([("square", pa.int64())])
@@ -173,7 +174,7 @@ def test_a_queue_hands_out_what_is_left_in_order(tmp_path: Path) -> None:
 def work(run: str, count: int, barrier: object) -> None:
     barrier.wait()  # type: ignore[attr-defined]
     store = Store(Path(run))
-    store.work(Squaring(), wanted(count), Progress(quiet=True))
+    store.work(Squaring(), Wanted.of(wanted(count)), Progress(quiet=True))
 
 
 def test_processes_share_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -229,10 +229,19 @@ def test_a_table_of_another_version_is_refused_and_left_alone(tmp_path: Path) ->
 
 
 def test_what_a_table_lacks_of_some_keys(table: Table) -> None:
-    assert table.without(["a"], "me") == {"a"}
+    assert table.without(pa.array(["a"]), "me").to_pylist() == ["a"]
     table.append([row("a"), row("b"), row("c", made_by="other")])
-    assert table.without(iter(["a", "c", "d", "d"]), "me") == {"c", "d"}
-    assert table.without([], "me") == set()
+    assert table.without(pa.array(["a", "d", "c", "d"]), "me").to_pylist() == ["d", "c", "d"]
+    assert table.has(pa.array(["a", "d", "b"]), "me").tolist() == [True, False, True]
+    assert len(table.without(pa.array([], pa.string()), "me")) == 0
+
+
+def test_keys_are_compared_in_parts(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("motive.runs.tables.COMPARED", 3)
+    for i in range(0, 20, 2):
+        table.append([row(f"{i:02d}"), row(f"{i:02d}", made_by="other")])
+    keys = pa.array([f"{i:02d}" for i in range(25)])
+    assert table.has(keys, "me").tolist() == [i < 20 and i % 2 == 0 for i in range(25)]
 
 
 def test_dropping_what_is_not_there_writes_nothing(table: Table) -> None:

@@ -10,6 +10,7 @@ from motive import Run, UserError
 from motive.results import write_selection
 from motive.runs import members as membership
 from motive.runs.config import make_config
+from motive.runs.members import Members
 from motive.subsets import SUBSETS, choose_subset, without_mask
 
 WEIGHTLESS = tuple(name for name in SUBSETS if name != "embedding")
@@ -89,7 +90,7 @@ def test_an_unwanted_query_counts_against(run: Run) -> None:
     for_all = {
         name: set(choose_subset(run, name).clip_ids) for name in ("no-mask", "motion-statistics")
     }
-    membership.save(run.store.members, turned)
+    membership.save(run.store.members, Members.of(turned))
     other = Run.open(run.path)
     for name, before in for_all.items():
         assert not before & set(choose_subset(other, name).clip_ids), name

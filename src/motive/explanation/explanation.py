@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.compute as pc
 
 from motive.errors import ClipError, UserError
 from motive.explanation.interval import best_interval, curve_over_frames
-from motive.runs.members import Member
+from motive.runs.members import Member, Members, Role
 from motive.runs.provenance import write_atomically
+from motive.runs.texts import is_among
 
 if TYPE_CHECKING:
     from motive.pipeline import Run
@@ -78,15 +80,19 @@ def explain(run: "Run", clip: str, query: str) -> Explanation:
     return made
 
 
-def _find(run: "Run", role: str, name: str) -> Member:
-    same_role = [m for m in run.members if m.role == role and m.usable]
-    for member in same_role:
-        if name in (member.clip_id, member.file_name):
-            return member
-    named = [m for m in same_role if Path(m.file_name).name == name]
+def _find(run: "Run", role: Role, name: str) -> Member:
+    same_role = run.members.usable(role)
+    named = same_role.take(
+        is_among(same_role.column("clip_id"), [name])
+        | is_among(same_role.column("file_name"), [name])
+    )
+    if len(named):
+        return named[0]
+    ends = pc.ends_with(same_role.column("file_name"), "/" + name)
+    named = same_role.take(ends.to_numpy(zero_copy_only=False))
     if len(named) == 1:
         return named[0]
-    if named:
+    if len(named):
         raise UserError(f"several files are called {name}: give the {role}'s id of selection.csv")
     raise UserError(
         f"{run.path} has no {role} '{name}': give the name of a file or an id that scores.parquet has"
@@ -105,12 +111,12 @@ def _make(run: "Run", clip: Member, query: Member) -> Explanation:
     from motive.gradients.parameters import trained_parameters
     from motive.rows import gradient_rows, ready_for_gradients
 
-    ready = ready_for_gradients([clip, query], run.plan, run.store)
+    ready = ready_for_gradients(Members.of([clip, query]), run.plan, run.store)
     backbone, objective = run.plan.backbone, run.objective
     losses = ClipLosses(backbone, objective)
     inputs = []
     for member in (clip, query):
-        if member.feature_key not in ready:
+        if member not in ready:
             raise UserError(f"{member.file_name} failed before gradients: see failures.csv")
         (row,) = gradient_rows([member], run.plan, run.store)
         found = losses.inputs(row)

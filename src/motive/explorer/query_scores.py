@@ -76,7 +76,7 @@ class QueryScores:
     @cached_property
     def _places(self) -> np.ndarray:
         """Where each clip of the table is in a query's scores."""
-        found = pc.index_in(self._ids, value_set=pa.array(self._file.clip_ids, pa.string()))
+        found = pc.index_in(self._ids, value_set=self._file.clip_ids.array)
         return found.to_numpy().astype(np.int32)
 
     def _read(self, query_id: str) -> np.ndarray:

@@ -8,7 +8,7 @@ import torch
 
 from motive.backbones.encode import tensors_of
 from motive.rows import caption_rows, clip_rows
-from motive.runs.members import Member
+from motive.runs.members import Member, Members
 from motive.runs.stage import Stage
 from motive.runs.tables import Row
 
@@ -99,12 +99,16 @@ def encode(run: "Run", plan: "Plan", members: Sequence[Member]) -> dict[str, str
 
     Returns the reason why a clip cannot be encoded, by clip id, for those.
     """
+    chosen = Members.of(members)
     for stage, rows in (
-        (plan.encode_stage, clip_rows(members)),
-        (plan.text_stage, caption_rows(members)),
+        (plan.encode_stage, clip_rows(chosen)),
+        (plan.text_stage, caption_rows(chosen)),
     ):
         # The stage's log is left alone where there is nothing to do.
-        if not rows.keys() <= run.store.done(stage) | run.store.failed(stage).keys():
+        if (
+            set(run.store.without(stage, rows.keys.array).to_pylist())
+            - run.store.failed(stage).keys()
+        ):
             run.store.work(stage, rows, run.progress)
     videos, texts = run.store.failed(plan.encode_stage), run.store.failed(plan.text_stage)
     return {

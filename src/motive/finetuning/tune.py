@@ -200,12 +200,11 @@ class _Finetuning:
 
     def _clips(self, subset: Subset, plan: "Plan") -> tuple[StoredClips, dict[str, str]]:
         """The clips to train on, and why others of the subset are left out."""
-        usable = self.run.usable("clip")
-        members = [usable[clip_id] for clip_id in subset.clip_ids]
+        members = list(self.run.usable("clip").those(subset.clip_ids))
         with self.accelerator.main_process_first():
             left_out = encode(self.run, plan, members)
-        for clip_id, reason in left_out.items():
-            self.progress.say(f"left out: {usable[clip_id].file_name} ({reason})")
+        for member in (m for m in members if m.clip_id in left_out):
+            self.progress.say(f"left out: {member.file_name} ({left_out[member.clip_id]})")
         members = [m for m in members if m.clip_id not in left_out]
         if not members:
             raise UserError(

@@ -34,6 +34,7 @@ from motive.influence.features import Features
 from motive.influence.scores import Scores, score_table
 from motive.influence.stored import features_of, stored_lengths
 from motive.runs.tables import Table
+from motive.runs.texts import as_array, ascending
 
 RIDGE_DIM = 8192  # of the largest matrix that is inverted: 0.5 GB, and some minutes
 _SAME = 1e-6  # a squared distance from the mean below it is rounding, and the clip is the mean
@@ -60,7 +61,7 @@ class EstimatedScores:
     def rows(self, keys: Sequence[str] | None = None) -> Iterator[np.ndarray]:
         """As `Scores.rows`."""
         named, length = self._lengths
-        wanted = self.keys if keys is None else pa.array(keys, pa.string())
+        wanted = self.keys if keys is None else as_array(keys)
         last_first = named.take(np.arange(len(named))[::-1])
         place = len(named) - 1 - pc.index_in(wanted, value_set=last_first).to_numpy()
         for row in self._finish(self._cosines.rows(keys), length[place.astype(np.int64)]):
@@ -81,7 +82,7 @@ def estimated_scores(
     table: Table,
     made_by: str,
     queries: Features,
-    clip_keys: Callable[[], list[str]],
+    clip_keys: Callable[[], pa.Array],
     *,
     folder: Path | None = None,
     threads: int | None = None,
@@ -106,7 +107,7 @@ def estimated_scores(
     if estimator.geometry is dot:
         return EstimatedScores(score(units_qd), lengths, partial(_dots, query_lengths))
     dim = units_qd.shape[1]
-    clips = features_of(table, made_by, sorted(clip_keys()), dim)
+    clips = features_of(table, made_by, ascending(clip_keys())[0], dim)
     if estimator.geometry is centred_cosine:
         mean = _mean_unit(features for features, _ in clips)
         units = normalised(units_qd.astype(np.float64))

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from motive.runs.remote import RemotePath, RunPath, whole_file
+from motive.runs.texts import Texts, as_array
 
 _ROWS = 1 << 22  # of a row group; those of several queries share one dictionary of clip ids
 _CLIPS = 1 << 20  # of one query in a row group
@@ -42,7 +43,7 @@ def write_score_file(
     schema = pa.schema(columns)
     # Rows go by query: only whole queries can share a row group.
     together = max(1, _ROWS // len(clip_ids)) if len(clip_ids) <= _CLIPS else 1
-    rows, ids = iter(scores_qn), pa.array(clip_ids, pa.string())
+    rows, ids = iter(scores_qn), as_array(clip_ids)
     with (
         whole_file(path) as part,
         pq.ParquetWriter(
@@ -115,10 +116,16 @@ class ScoreFile:
         return found
 
     @cached_property
-    def clip_ids(self) -> list[str]:
+    def clip_ids(self) -> Texts:
         """In the order of each row's scores."""
-        count = self._file.metadata.num_rows // len(self.query_ids)
-        return list(islice((i for part in self._parts("clip_id") for i in part.to_pylist()), count))
+        left = self._file.metadata.num_rows // len(self.query_ids)
+        parts: list[pa.Array] = []
+        for part in self._parts("clip_id"):
+            parts.append(part[:left])
+            left -= len(parts[-1])
+            if not left:
+                break
+        return Texts(pa.chunked_array(parts, pa.string()))
 
     def rows(self) -> Iterator[np.ndarray]:
         """The scores of all clips with each query, `(N,)` float32."""

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from motive.errors import UserError
 from motive.influence.stored import stored_features
 from motive.runs.tables import Table
+from motive.runs.texts import as_array
 
 TILE = 4096  # clips whose scores are made together: 8 MB of features of 512 numbers
 
@@ -94,7 +95,7 @@ class Scores:
 
     def _places(self, keys: Sequence[str]) -> np.ndarray | None:
         """Where the clips of these keys are in a row; None for a row as it is."""
-        wanted = pa.array(keys, pa.string())
+        wanted = as_array(keys)
         if self.keys.equals(pa.chunked_array([wanted])):
             return None
         last_first = self.keys.take(np.arange(len(self.keys))[::-1])

@@ -1,6 +1,6 @@
 """Features read from a run's table, a few thousand at a time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -55,7 +55,7 @@ def stored_lengths(table: Table, made_by: str) -> tuple[pa.Array, np.ndarray]:
 
 
 def features_of(
-    table: Table, made_by: str, keys: Sequence[str], dim: int
+    table: Table, made_by: str, keys: pa.Array, dim: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Features `(n, dim)` and lengths `(n,)` of these keys, in their order, some at a time.
 
@@ -66,14 +66,14 @@ def features_of(
         there = dataset.to_table(columns=["key", "made_by"])
         mine = np.flatnonzero(pc.equal(there["made_by"], made_by).to_numpy())[::-1]
         last_first = there["key"].take(pa.array(mine))
-        found = pc.index_in(pa.array(keys, pa.string()), value_set=last_first)
+        found = pc.index_in(keys, value_set=last_first)
         if found.null_count:
             raise ValueError("a clip's feature is gone")
         rows = mine[found.to_numpy()]
         for start in range(0, len(rows), _BATCH):
             some = rows[start : start + _BATCH]
             taken = dataset.take(some.tolist(), columns=["key", "feature", "norm"])
-            if taken["key"].to_pylist() != list(keys[start : start + _BATCH]):
+            if taken["key"].to_pylist() != keys[start : start + _BATCH].to_pylist():
                 raise ValueError("its rows are not where they were")
             features = taken["feature"].combine_chunks()
             yield _matrix(features, dim, table), taken["norm"].to_numpy()

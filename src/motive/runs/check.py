@@ -172,18 +172,32 @@ def _pairs(table: Table) -> Iterator[tuple[str, str]]:
 
 
 def _features(table: Table, mend: bool) -> Iterator[Finding]:
-    for row in table.rows(columns=["key", "made_by", "feature", "norm", "static"]):
-        feature = np.asarray(row["feature"], np.float64)
-        length = float(np.linalg.norm(feature)) if np.isfinite(feature).all() else float("nan")
-        unit = abs(length - 1) <= UNIT_TOLERANCE or (length == 0 and row["static"])
-        if unit and np.isfinite(row["norm"]):
-            continue
-        what = f"the feature of {row['key']} has the length {length:g} and not 1"
-        finding = Finding("damage", table.path.name, what, AGAIN)
-        if mend:
-            table.drop([row["key"]], row["made_by"])
-            finding.mended = "it was dropped: the next run makes it again"
-        yield finding
+    for batch in table.batches(None, ["key", "made_by", "feature", "norm", "static"]):
+        length_n = _lengths(batch["feature"])
+        unit_n = np.abs(length_n - 1) <= UNIT_TOLERANCE
+        unit_n |= (length_n == 0) & batch["static"].to_numpy(zero_copy_only=False)
+        unit_n &= np.isfinite(batch["norm"].to_numpy())
+        for i in np.flatnonzero(~unit_n):
+            key, made_by = batch["key"][int(i)].as_py(), batch["made_by"][int(i)].as_py()
+            what = f"the feature of {key} has the length {length_n[i]:g} and not 1"
+            finding = Finding("damage", table.path.name, what, AGAIN)
+            if mend:
+                table.drop([key], made_by)
+                finding.mended = "it was dropped: the next run makes it again"
+            yield finding
+
+
+def _lengths(features: pa.Array) -> np.ndarray:
+    """The lengths of features `(N,)` float64, nan of one that has a number which is none."""
+    dims = set(features.value_lengths().to_pylist())
+    if len(dims) == 1 and None not in dims:
+        features_nd = features.flatten().to_numpy().reshape(len(features), *dims)
+        lengths = np.linalg.norm(features_nd.astype(np.float64), axis=1)
+    else:
+        lengths = np.array(
+            [np.linalg.norm(np.array(f or [np.nan], float)) for f in features.to_pylist()]
+        )
+    return np.where(np.isfinite(lengths), lengths, np.nan)
 
 
 def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:

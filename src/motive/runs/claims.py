@@ -12,7 +12,7 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,15 +126,16 @@ class Claims:
 class Queue:
     """What is left of a stage's keys, handed out in order, so much at a time as is claimed at a time.
 
-    keys: that are to be done.
+    keys: that are to be done; asked for as they are needed.
     settled: sets of keys that are done, brought up to date whenever it is called.
     """
 
     def __init__(
-        self, claims: Claims, keys: Iterable[str], settled: Callable[[], Collection[set[str]]]
+        self, claims: Claims, keys: Collection[str], settled: Callable[[], Collection[set[str]]]
     ) -> None:
         self._claims, self._settled = claims, settled
-        self._left = deque(keys)
+        self._new, self._unseen = iter(keys), len(keys)
+        self._passed: deque[str] = deque()  # over, since others had claimed them; they come first
         self._mine: set[str] = set()  # claimed, and not settled yet
         self.others: list[Claim] = []
         self.taken = 0
@@ -142,11 +143,11 @@ class Queue:
 
     def __len__(self) -> int:
         """How many keys this process has not taken and has not seen done by others."""
-        return len(self._left)
+        return len(self._passed) + self._unseen
 
     def take(self) -> list[str]:
         """The next keys, now claimed; none when all that is left is done, or claimed by others."""
-        if not self._left:
+        if not len(self):
             return []
         chosen: list[str] = []
 
@@ -157,12 +158,12 @@ class Queue:
             self._mine = {k for k in self._mine if not any(k in done for done in settled)}
             passed: list[str] = []
             size = self._size()
-            while self._left and len(chosen) < size:
-                key = self._left.popleft()
+            while len(self) and len(chosen) < size:
+                key = self._next()
                 if any(key in done for done in settled):
                     continue
                 (passed if key in claimed else chosen).append(key)
-            self._left.extendleft(reversed(passed))
+            self._passed.extendleft(reversed(passed))
             self._mine |= set(chosen)
             return self._mine
 
@@ -179,8 +180,14 @@ class Queue:
         size = int(per_second * CLAIM_SECONDS) if self._committed else FIRST_CLAIM
         if self.others:
             # Near the end the claims get smaller, so that all processes end at about the same time.
-            size = min(size, len(self._left) // (2 * (len(self.others) + 1)))
+            size = min(size, len(self) // (2 * (len(self.others) + 1)))
         return max(1, min(size, LARGEST_CLAIM))
+
+    def _next(self) -> str:
+        if self._passed:
+            return self._passed.popleft()
+        self._unseen -= 1
+        return next(self._new)
 
 
 def read_claims(folder: Path) -> list[Claim]:

@@ -1,8 +1,7 @@
 """Everything a run keeps: its tables, who is done, who failed, and why."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import pyarrow as pa
 
@@ -14,6 +13,8 @@ from motive.runs.provenance import StageLog
 from motive.runs.remote import RunPath
 from motive.runs.stage import Stage
 from motive.runs.tables import Row, Table
+from motive.runs.texts import Texts, is_among
+from motive.runs.wanted import Wanted
 
 FAILURE_SCHEMA = pa.schema([("stage", pa.string()), ("reason", pa.string())])
 OBJECTIVE_SCHEMA = pa.schema([("objective", pa.string())])
@@ -45,11 +46,8 @@ class Store:
         """The keys that have a result of this stage with its settings."""
         return self.results(stage).keys(stage.fingerprint())
 
-    def without(self, stage: Stage, keys: Iterable[str]) -> set[str]:
-        """Those of `keys` that have no result of this stage with its settings.
-
-        Memory grows with `keys`, whose texts are shared, and not with the table.
-        """
+    def without(self, stage: Stage, keys: pa.Array) -> pa.Array:
+        """Those of `keys` that have no result of this stage with its settings, in order."""
         return self.results(stage).without(keys, stage.fingerprint())
 
     def failed(self, stage: Stage) -> dict[str, str]:
@@ -57,17 +55,8 @@ class Store:
         rows = self.failures.rows(stage.fingerprint())
         return {r["key"]: r["reason"] for r in rows if r["stage"] == stage.name}
 
-    def work(
-        self,
-        stage: Stage,
-        wanted: Mapping[str, Any],
-        progress: Progress,
-        load: Callable[[list[Any]], Iterable[Row]] = iter,
-    ) -> int:
+    def work(self, stage: Stage, wanted: Wanted, progress: Progress) -> int:
         """Put what has neither result nor failure through the stage, in the order of the keys.
-
-        wanted: what the stage is asked for, by key.
-        load: turns the wanted things, in order, into the stage's rows.
 
         Several processes may do so at once: each takes what no other has, waits for what the others have
         in the end, and takes over what they drop.
@@ -86,8 +75,10 @@ class Store:
                 return done, failed
 
             # A finished stage holds no key of its table.
-            todo = sorted(results.without(wanted, fingerprint) - self.failures.keys(fingerprint))
-            if not todo:
+            todo = Texts(results.without(wanted.keys.array, fingerprint))
+            if failed := self.failures.keys(fingerprint):
+                todo = Texts(todo.array.filter(pa.array(~is_among(todo.array, failed))))
+            if not len(todo):
                 measured.done, measured.failed = self._counts(results, fingerprint)
                 return 0
             start, ran = time.monotonic(), [StageReport(0, 0, 0.0)]
@@ -96,7 +87,7 @@ class Store:
 
                 def rows(keys: list[str]) -> Iterator[Row]:
                     while keys:
-                        yield from load([wanted[key] for key in keys])
+                        yield from wanted.rows(keys)
                         keys = queue.take()
 
                 def committed(new_done: int, new_failed: int) -> None:
@@ -110,9 +101,9 @@ class Store:
                             stage, rows(keys), left, results, self.failures, progress, committed
                         )
                     )
-            done, failed = settled()
+            done, lost = settled()
             # Of two processes that had a clip one may have failed: the clip is done.
-            self.failures.drop(sorted(done & failed), fingerprint)
+            self.failures.drop(sorted(done & lost), fingerprint)
             settled()
         elsewhere = len(todo) - queue.taken
         progress.say(

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import pyarrow as pa
 
 from motive.errors import UserError
@@ -25,7 +25,9 @@ from motive.runs.checksums import Checksums
 from motive.runs.fragments import Written, commit_fragments, read_fragments, write_fragments
 from motive.runs.keys import KnownKeys
 from motive.runs.locks import locked
+from motive.runs.placed import gathered
 from motive.runs.remote import RemotePath, RunPath, on_disk, taken_away
+from motive.runs.texts import COMPARED, as_array, is_among
 
 # Lance prints what it could not do and then goes on without, in lines that name its own source; what
 # stops it is raised. It reads this when it is imported.
@@ -50,7 +52,6 @@ _MERGED_BYTES = 256 * 2**20
 _TRIES = 10  # of a commit that Lance cannot reconcile with another's
 _RETRIES = 100  # of a commit that others were faster with
 _MAKING_SECONDS = 30.0  # in which another process has made the table that it began to make
-_REPLACED_ROWS = 4096  # that are Python objects at once
 READ_AHEAD = 16 << 20  # bytes; Lance's own choice of 2 GB would hold a whole table in memory
 _LOOK_EVERY = 16  # appends between two looks at the number of fragments
 
@@ -178,16 +179,22 @@ class Table:
             if not self.exists():  # ours to make, or the first one was killed
                 self._write(self.schema.empty_table(), "create")
 
-    def replace(self, rows: Iterable[Row]) -> None:
+    def replace(self, rows: Sequence[Row]) -> None:
         """Commit `rows` in place of all that was there."""
-        waiting, batches = iter(rows), []
-        while some := list(islice(waiting, _REPLACED_ROWS)):
-            batches.append(pa.RecordBatch.from_pylist(some, schema=self.schema))
-        table = pa.Table.from_batches(batches, self.schema)
+        table = pa.Table.from_pylist(list(rows), schema=self.schema)
+        self.replace_batches(table.to_batches)
+
+    def replace_batches(self, batches: Callable[[], Iterable[pa.RecordBatch]]) -> None:
+        """As `replace`; the rows are asked for as they are written, and again if that is tried again."""
         if isinstance(self.path, RemotePath):
             self.create()  # so that of two that replace what is not there none is refused
+
+        def write() -> Any:
+            rows = (batch.cast(self.schema) for batch in batches())
+            return self._write(pa.RecordBatchReader.from_batches(self.schema, rows), "overwrite")
+
         with self._writing_alone():
-            self._insist(lambda: self._write(table, "overwrite"))
+            self._insist(write)
 
     def follow(self, made_by: str) -> KnownKeys:
         """The keys of the rows made by `made_by`, as they are now; cheap to ask for again and again."""
@@ -203,12 +210,17 @@ class Table:
         """The keys of the rows made by `made_by`."""
         return {key for batch in self.batches(made_by, ["key"]) for key in batch["key"].to_pylist()}
 
-    def without(self, keys: Iterable[str], made_by: str) -> set[str]:
-        """Those of `keys` that have no row made by `made_by`; the table's own keys are not held."""
-        left = set(keys)
-        for batch in self.batches(made_by, ["key"]):
-            left.difference_update(batch["key"].to_pylist())
-        return left
+    def without(self, keys: pa.Array, made_by: str) -> pa.Array:
+        """Those of `keys` that have no row made by `made_by`, in order; the table's own keys are not held."""
+        return keys.filter(pa.array(~self.has(keys, made_by)))
+
+    def has(self, keys: pa.Array, made_by: str) -> np.ndarray:
+        """Which of `keys` have a row made by `made_by`, `(N,)` bool."""
+        there = np.zeros(len(keys), bool)
+        if len(keys):
+            for part in gathered(self.batches(made_by, ["key"], size=COMPARED), COMPARED):
+                there |= is_among(keys, as_array(part["key"]))
+        return there
 
     def rows(
         self, made_by: str | None = None, *, columns: list[str] | None = None
@@ -231,8 +243,14 @@ class Table:
         self, made_by: str | None, columns: list[str] | None, size: int
     ) -> Iterator[pa.RecordBatch]:
         with self._reading() as dataset:
-            if dataset is None:
-                return
+            if dataset is not None:
+                yield from self.scan(dataset, columns, size, made_by)
+
+    def scan(
+        self, dataset: Any, columns: list[str] | None, size: int, made_by: str | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """As `batches`, of what `open` gave before."""
+        with self.watched():
             yield from dataset.to_batches(
                 columns=columns,
                 filter=None if made_by is None else made_by_is(made_by),
@@ -339,14 +357,20 @@ class Table:
 
         Raises UserError as `open` does, and when the run's folder was taken away.
         """
-        try:
+        with self.watched():
             yield self.open() if self.exists() else None
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Raise UserError when the run's folder was taken away by the end of this, whatever else is said."""
+        try:
+            yield
         except (OSError, RuntimeError, ValueError, UserError):
             _require_folder(self.path)
             raise
         _require_folder(self.path)
 
-    def _write(self, table: pa.Table, mode: str) -> Any:
+    def _write(self, table: pa.Table | pa.RecordBatchReader, mode: str) -> Any:
         import lance
 
         return lance.write_dataset(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from motive.errors import UserError
 from motive.runs.members import Member
 from motive.runs.provenance import write_atomically
+from motive.runs.texts import is_among
 from motive.subsets.subset import Subset
 
 if TYPE_CHECKING:
@@ -31,11 +32,12 @@ def listed_subset(run: "Run", path: Path) -> Subset:
     if not names:
         raise UserError(f"{path} lists no clip: write a file name or a clip id in each line")
     members: dict[str, Member] = {}
-    for member in run.members:
-        if member.role == "clip":
-            members.setdefault(member.file_name, member)
+    clips = run.members.take(is_among(run.members.column("role"), ["clip"]))
+    asked = is_among(clips.column("file_name"), names) | is_among(clips.column("clip_id"), names)
+    for member in clips.take(asked):
+        members.setdefault(member.file_name, member)
     ids = {m.clip_id: m for m in members.values() if m.usable}
-    ready = {m.clip_id for m in run.featured("clip")}
+    ready = set(run.featured("clip").column("clip_id").to_pylist())
     chosen: dict[str, str] = {}
     for name in names:
         found = ids.get(name) or members.get(name)
@@ -64,13 +66,12 @@ def write_subset(run: "Run", subset: Subset, out: Path) -> None:
     if out.is_dir() or not out.parent.is_dir():
         reason = "is a folder" if out.is_dir() else "lies in a folder that does not exist"
         raise UserError(f"{out} {reason}: choose another --out")
-    clips = run.usable("clip")
+    clips = run.usable("clip").those(subset.clip_ids)
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(COLUMNS)
-    for rank, clip_id in enumerate(subset.clip_ids, start=1):
-        member = clips[clip_id]
-        writer.writerow((rank, clip_id, member.file_name, member.caption, "true"))
+    for rank, member in enumerate(clips, start=1):
+        writer.writerow((rank, member.clip_id, member.file_name, member.caption, "true"))
     write_atomically(out, text.getvalue())
 
 

@@ -84,7 +84,7 @@ def choose_subset(
             f"the subset {name} takes no embedding model: leave it out, or use embedding"
         )
     if name in _METHODS:
-        clips = sorted(run.featured("clip"), key=lambda member: member.clip_id)
+        clips = list(run.featured("clip").sorted_by("clip_id"))
         held = held_back(run) if name != "all" else set()
         eligible = np.array([m.clip_id not in held for m in clips])
         share = run.config.selection.fraction if fraction is None else fraction

@@ -18,7 +18,7 @@ from motive.clips.ingest import decode_unchanged
 from motive.clips.sampling import FrameSampler
 from motive.errors import ClipError, UserError
 from motive.rows import clip_rows
-from motive.runs.members import Member
+from motive.runs.members import Member, Members
 from motive.runs.stage import Stage
 from motive.runs.tables import Row
 
@@ -133,7 +133,7 @@ def clip_embeddings(
     Raises UserError when the model cannot be used, or when a query or every clip has no embedding.
     """
     stage = VjepaStage(_find(model), run.sampler, str(run.plan.backbone.device))
-    run.store.work(stage, clip_rows([*clips, *queries]), run.progress)
+    run.store.work(stage, clip_rows(Members.of([*clips, *queries])), run.progress)
     rows = run.store.results(stage).rows(stage.fingerprint())
     wanted = {m.clip_id for m in (*clips, *queries)}
     found = {row["key"]: row["embedding"] for row in rows if row["key"] in wanted}

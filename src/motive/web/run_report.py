@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from motive.clips.decoding import DecodedClip
 from motive.clips.ingest import decode_unchanged
@@ -16,6 +17,7 @@ from motive.motion.track import maps_of
 from motive.results import held_back, open_scores, rank_scores
 from motive.runs.members import Member
 from motive.runs.provenance import now, write_atomically
+from motive.runs.texts import as_array, is_among
 from motive.web.preview import encode_preview
 from motive.web.report import (
     ClipCard,
@@ -54,7 +56,7 @@ def _report_data(run: "Run", check: list[dict[str, object]] | None, check_note: 
     ranking, query_ids, clip_ids = rank_scores(run, found), found.query_ids, found.clip_ids
     held = held_back(run)
     log, failures = run.store.log.read(), run.failures()
-    clips, queries = run.usable("clip"), run.usable("query")
+    queries = run.usable("query")
     shown = min(SHOWN[len(query_ids) > FEW_QUERIES], len(clip_ids))
     extremes = {}
     for query_id, scores_n in zip(query_ids, found.rows(), strict=True):
@@ -65,30 +67,31 @@ def _report_data(run: "Run", check: list[dict[str, object]] | None, check_note: 
         )
     wanted = {c for pair in extremes.values() for part in pair for c, _ in part}
     wanted |= {clip_ids[i] for i in (*ranking.order[:shown], ranking.order[-1])}
-    part = _part(ranking.order, np.array([clip_id in wanted for clip_id in clip_ids]))
+    part = _part(ranking.order, is_among(clip_ids.array, wanted))
     scores = np.stack([scores_n[part] for scores_n in found.rows()])
     previews = _Previews(run, [*wanted, *query_ids])
-    speeds = _speeds(run)
+    speed_n, query_speeds = _speeds(run, clip_ids), _speeds(run, query_ids)
     static = _static(run)
     rank_of = np.empty(len(clip_ids), int)
     rank_of[ranking.order] = np.arange(1, len(clip_ids) + 1)
+    shown_clips = run.usable("clip").those(clip_ids.array.take(pa.array(part)))
     cards = [
         ClipCard(
-            clip_id=clip_id,
-            file_name=clips[clip_id].file_name,
-            caption=clips[clip_id].caption,
+            clip_id=clip.clip_id,
+            file_name=clip.file_name,
+            caption=clip.caption,
             rank=int(rank_of[i]),
             votes=int(ranking.votes[i]),
             votes_against=int(ranking.votes_against[i]),
             mean_score=float(ranking.mean_score[i]),
             best_query=None if ranking.best_query[i] < 0 else query_ids[ranking.best_query[i]],
             selected=bool(ranking.selected[i]),
-            magnitude=speeds[clip_id],
-            frames=clips[clip_id].frames,
-            preview=previews.of(clips[clip_id]) if clip_id in wanted else None,
-            note=_STATIC if clip_id in static else "",
+            magnitude=float(speed_n[i]),
+            frames=clip.frames,
+            preview=previews.of(clip) if clip.clip_id in wanted else None,
+            note=_STATIC if clip.clip_id in static else "",
         )
-        for i, clip_id in ((i, clip_ids[i]) for i in part.tolist())
+        for i, clip in zip(part.tolist(), shown_clips, strict=True)
     ]
     whole = None
     if len(part) < len(clip_ids):
@@ -99,16 +102,14 @@ def _report_data(run: "Run", check: list[dict[str, object]] | None, check_note: 
                 int((scores_n > t).sum())
                 for scores_n, t in zip(found.rows(), ranking.thresholds, strict=True)
             ],
-            correlation=rank_correlation(
-                ranking.mean_score, np.array([speeds[clip_id] for clip_id in clip_ids])
-            ),
+            correlation=rank_correlation(ranking.mean_score, speed_n),
         )
     query_cards = [
         QueryCard(
             query_id=query_id,
             file_name=queries[query_id].file_name,
             caption=queries[query_id].caption,
-            magnitude=speeds[query_id],
+            magnitude=float(query_speeds[q]),
             preview=previews.of(queries[query_id]),
             scores=scores[q],
             threshold=float(ranking.thresholds[q]),
@@ -124,7 +125,7 @@ def _report_data(run: "Run", check: list[dict[str, object]] | None, check_note: 
         title=f"{run.folder.resolve().name}: the clips that teach this motion",
         created=now(),
         summary={
-            "clips": str(sum(m.role == "clip" for m in run.members)),
+            "clips": str(run.members.count("clip")),
             "queries": str(len(query_ids)),
             "selected": str(int(ranking.selected.sum())),
             **({"held back for their motion": str(len(held))} if held else {}),
@@ -163,11 +164,12 @@ def _part(order_n: np.ndarray, wanted_n: np.ndarray) -> np.ndarray:
     return np.unique(np.concatenate([best, every, np.flatnonzero(wanted_n)]))
 
 
-def _speeds(run: "Run") -> dict[str, float]:
-    """The mean speed of every tracked clip and query, by id."""
+def _speeds(run: "Run", ids: Sequence[str]) -> np.ndarray:
+    """The mean speeds of tracked clips or queries, `(N,)`, in the order of their ids."""
     stage = run.plan.track_stage
     found = run.store.results(stage).columns(stage.fingerprint(), ["key", "mean_speed"])
-    return dict(zip(*(found[name].to_pylist() for name in ("key", "mean_speed")), strict=True))
+    places = pc.index_in(as_array(ids), value_set=as_array(found["key"]))
+    return np.asarray(found["mean_speed"].take(places).to_numpy(), np.float64)
 
 
 def _static(run: "Run") -> set[str]:

@@ -36,6 +36,7 @@ from motive.clips.formats.entries import Entries
 from motive.clips.formats.export import Export, run_export
 from motive.clips.formats.source import Source
 from motive.clips.formats.tables import METADATA_NAMES
+from motive.clips.record import ClipRecord
 from motive.errors import UserError
 
 __all__ = [
@@ -92,7 +93,11 @@ EXPORT_FORMATS: tuple[str, ...] = tuple(_WRITERS)
 
 
 def read_dataset(
-    source: Path, *, media_root: Path | None = None, extract_to: Path | None = None
+    source: Path,
+    *,
+    media_root: Path | None = None,
+    extract_to: Path | None = None,
+    keep: Callable[[ClipRecord], object] | None = None,
 ) -> Dataset:
     """Reads a clip dataset; nothing is decoded, so empty and corrupt files are records too.
 
@@ -100,6 +105,8 @@ def read_dataset(
         configuration (toml, yaml, json), a tar, or a single video.
     media_root: a second folder in which metadata may name files, absolutely or relatively.
     extract_to: where videos in tar files are extracted to; needed for those only.
+    keep: is given each record as it is read, and the dataset has none then; for datasets so large that
+        their records fill the memory.
 
     The format is the first of `FORMATS` that recognises the source; which one is a matter of names
     and columns alone. In a folder, video files that its metadata does not name are kept, with an
@@ -124,7 +131,7 @@ def read_dataset(
     )
     for module in FORMATS:
         if module.detect(opened):
-            entries = Entries(opened)
+            entries = Entries(opened, keep)
             module.read(opened, entries)
             return entries.dataset(module.NAME)
     columns = ", ".join(

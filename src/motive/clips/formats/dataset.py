@@ -19,10 +19,12 @@ class Problem:
     file_name: the entry's name in the dataset, or where the entry stands (`metadata.csv, line 3`)
         when it has none. The second of two entries for one file carries the name of the first.
     reason: one clause that completes "the file ...".
+    of_record: whether the entry of that name that counts is a record, so that the file is not lost.
     """
 
     file_name: str
     reason: str
+    of_record: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)

@@ -36,11 +36,14 @@ def read_text(path: Path) -> str:
 
 
 @contextmanager
-def opened_text(path: Path) -> Iterator[TextIO]:
-    """The file's text as `read_text` gives it, to be read in parts; so are its errors."""
+def opened_text(path: Path, newline: str = "") -> Iterator[TextIO]:
+    """The file's text as `read_text` gives it, to be read in parts; so are its errors.
+
+    newline: what ends a line, as of `open`.
+    """
     require_readable(path)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline=newline) as file:
             yield file
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): check its rights.") from error

@@ -9,7 +9,7 @@ import math
 import os
 import re
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from motive.clips.formats.dataset import MEDIA_SUFFIXES, Dataset, Problem
@@ -21,14 +21,18 @@ _DRIVE = re.compile(r"[A-Za-z]:")
 
 
 class Entries:
-    """Collects records and problems for one dataset, in the order in which they are added."""
+    """Collects records and problems for one dataset, in the order in which they are added.
 
-    def __init__(self, source: Source) -> None:
+    keep: is given each record instead, so that none is held.
+    """
+
+    def __init__(self, source: Source, keep: Callable[[ClipRecord], object] | None = None) -> None:
         self.source = source
         self.records: list[ClipRecord] = []
         self.problems: list[Problem] = []
-        self._named: set[str] = set()  # texts: a set of paths would keep each one's parts twice
-        self._names: set[str] = set()
+        self._keep, self._kept = keep or self.records.append, 0
+        self._named: dict[str, str] = {}  # names, and the roots that their files lie in
+        self._unusable: set[str] = set()  # names of problems
         roots = [source.folder, source.media_root]
         # First, so that what lies in a tar is called the same wherever it is extracted to.
         inner = source.extract_to and not source.folder.is_relative_to(source.extract_to)
@@ -69,13 +73,13 @@ class Entries:
         fault: str | None = None,
     ) -> None:
         """Takes a file whose path is already known to be allowed."""
-        name = self.relative(path)
+        root, name = self._placed(path)
         shown = _printable(name)
-        if str(path) in self._named or name in self._names:
-            self.problems.append(Problem(shown, "is listed more than once; the first entry counts"))
+        if name in self._named:
+            again = "is listed more than once; the first entry counts"
+            self.problems.append(Problem(shown, again, of_record=shown not in self._unusable))
             return
-        self._named.add(str(path))
-        self._names.add(name)
+        self._named[name] = root
         try:
             text, others = _captions(caption)
         except RecursionError:
@@ -87,15 +91,18 @@ class Entries:
         fault = fault or _unusable(path)
         if fault:
             self.problems.append(Problem(shown, fault))
+            self._unusable.add(shown)
             return
         columns = dict(extra or {})
         if others:
             columns["captions"] = others
-        self.records.append(ClipRecord(path, name, text, columns))
+        self._keep(ClipRecord(path, name, text, columns))
+        self._kept += 1
 
     def has(self, path: Path) -> bool:
         """Whether an entry, usable or not, has named this file."""
-        return str(path) in self._named
+        root, name = self._placed(path)
+        return self._named.get(name) == root
 
     def add_rest(self, source: Source) -> None:
         """Takes the video files of a folder that no metadata named, with empty captions."""
@@ -146,7 +153,7 @@ class Entries:
 
     def dataset(self, format: str) -> Dataset:
         """What was collected. Raises UserError when there is neither a record nor a problem."""
-        if not self.records and not self.problems:
+        if not self._kept and not self.problems:
             suffixes = " ".join(sorted(suffix[1:] for suffix in MEDIA_SUFFIXES))
             raise UserError(
                 f"{self.source.path} holds no video file ({suffixes}): pass a folder or a metadata "
@@ -156,22 +163,26 @@ class Entries:
 
     def relative(self, path: Path) -> str:
         """The name of a path in this dataset: relative to its folder, else to the media root."""
-        name = self._below_root(path)
-        if name is None:
-            raise ValueError(f"{path} is below none of {self._roots}")
-        return name
+        return self._placed(path)[1]
 
-    def _below_root(self, path: Path) -> str | None:
-        """What follows the first root that a normalised path lies in, or None if it is outside.
+    def _placed(self, path: Path) -> tuple[str, str]:
+        """The root that a path lies in, and its name there."""
+        found = self._below_root(path)
+        if found is None:
+            raise ValueError(f"{path} is below none of {self._roots}")
+        return found
+
+    def _below_root(self, path: Path) -> tuple[str, str] | None:
+        """The first root that a normalised path lies in and what follows, or None if it is outside.
 
         By text, which is `Path.relative_to` at a tenth of its time; it runs twice per entry.
         """
         text = str(path)
         for root in self._roots:
             if text == root:
-                return "."
+                return root, "."
             if text.startswith(prefix := os.path.join(root, "")):
-                return text[len(prefix) :].replace(os.sep, "/")
+                return root, text[len(prefix) :].replace(os.sep, "/")
         return None
 
 

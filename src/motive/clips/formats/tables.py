@@ -9,7 +9,6 @@ from pathlib import Path
 from motive.clips.formats.documents import (
     opened_text,
     read_json,
-    read_text,
     require_readable,
     unique_keys,
 )
@@ -190,18 +189,19 @@ def _csv_rows(path: Path) -> Iterator[Row]:
 
 def _jsonl_rows(path: Path) -> Iterator[Row]:
     # Split at line feeds alone: U+2028 and its like may stand unescaped in a JSON string.
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            item = json.loads(line, object_pairs_hook=unique_keys)
-        except (ValueError, RecursionError) as error:
-            raise UserError(
-                f"{path} is not valid JSON lines (line {number}: {error}): correct that line."
-            ) from error
-        if not isinstance(item, dict):
-            raise UserError(f"{path} holds no object in line {number}: correct that line.")
-        yield Row(f"{path.name}, line {number}", item)
+    with opened_text(path, newline="\n") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                item = json.loads(line, object_pairs_hook=unique_keys)
+            except (ValueError, RecursionError) as error:
+                raise UserError(
+                    f"{path} is not valid JSON lines (line {number}: {error}): correct that line."
+                ) from error
+            if not isinstance(item, dict):
+                raise UserError(f"{path} holds no object in line {number}: correct that line.")
+            yield Row(f"{path.name}, line {number}", item)
 
 
 def _parquet_rows(path: Path) -> Iterator[Row]:
