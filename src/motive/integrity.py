@@ -222,8 +222,7 @@ def _differing(run: "Run") -> Iterator[Finding]:
 def _unaccounted(run: "Run") -> list[str]:
     ranked = pa.array((row["clip_id"] for row in stream_selection(run)), pa.string())
     failed = {name for name, _, reason in run.failures() if not reason.startswith("as a query: ")}
-    members = run.members
-    clips = members.take(is_among(members.column("role"), ["clip"])).without("file_name", failed)
+    clips = run.members.of_role("clip").without("file_name", failed)
     fine = is_among(clips.column("reason"), [""]) & is_among(clips.column("clip_id"), ranked)
     return [m.file_name for m in clips.take(~fine)]
 

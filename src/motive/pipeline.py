@@ -209,10 +209,10 @@ class Run:
         )
         for role, name in _ROLES.items():
             if not len(members.usable(role)):
-                first = members[0 if role == "clip" else members.count("clip")]
+                mine = members.of_role(role)
                 raise UserError(
-                    f"none of the {members.count(role)} {name} can be used "
-                    f"({first.file_name}: {first.reason}): give --{name} with videos that play"
+                    f"none of the {len(mine)} {name} can be used "
+                    f"({mine[0].file_name}: {mine[0].reason}): give --{name} with videos that play"
                 )
         # A file that was put back in its place deserves another try at the stages it failed in. What is
         # new is told from the members as they were, so that a kill before they are saved forgets nothing.

@@ -282,9 +282,9 @@ def describe(run: "Run") -> dict[str, Any]:
         ranked, selected = ranked + 1, selected + (row["selected"] == "true")
     return {
         "run": str(run.folder),
-        "clips": members.count("clip"),
+        "clips": len(members.of_role("clip")),
         "clips_ranked": ranked,
-        "queries": members.count("query"),
+        "queries": len(members.of_role("query")),
         "selected": selected,
         "failures": [
             {"file_name": name, "stage": stage, "reason": reason}

@@ -35,10 +35,11 @@ _MOTION_COLUMNS = {
 def print_result(run: "Run") -> None:
     """The head of the selection, how many files failed, and where the rest is."""
     console = Console()
-    ranked = selected = 0
+    ranked = selected = mute = 0
     rows = []
     for row in stream_selection(run):
         ranked, selected = ranked + 1, selected + (row["selected"] == "true")
+        mute += not row["caption"].strip()
         if ranked <= _ROWS:
             rows.append(row)
     failures = run.failures()
@@ -60,13 +61,17 @@ def print_result(run: "Run") -> None:
         )
     console.print(table)
     if selected > _ROWS:
-        console.print(
-            f"and {selected - _ROWS} more in {run.folder / 'selection.csv'}", soft_wrap=True
-        )
+        _print_plain(console, f"and {selected - _ROWS} more in {run.folder / 'selection.csv'}")
     if held := held_back(run):
-        console.print(f"{len(held)} clips were held back for their motion", soft_wrap=True)
+        clips = _counted(len(held), "clip was", "clips were")
+        console.print(f"{clips} held back for their motion", soft_wrap=True)
+    if mute:
+        console.print(
+            f"{mute} of {ranked} clips have no caption: give those that you train with",
+            soft_wrap=True,
+        )
     _print_failures(console, run, len(failures))
-    console.print(f"report: {run.folder / 'report.html'}", soft_wrap=True, highlight=False)
+    _print_plain(console, f"report: {run.folder / 'report.html'}")
 
 
 def print_backbones(families: list[dict[str, Any]]) -> None:
@@ -107,7 +112,7 @@ def print_motion(run: "Run") -> None:
     if held := held_back(run):
         console.print(f"{len(held)} of them would be held back from a selection", soft_wrap=True)
     _print_failures(console, run, len(run.failures()))
-    console.print(f"motion: {run.folder / 'motion.csv'}", soft_wrap=True, highlight=False)
+    _print_plain(console, f"motion: {run.folder / 'motion.csv'}")
 
 
 def print_diagnosis(diagnosis: "Diagnosis", path: "RunPath") -> None:
@@ -136,9 +141,8 @@ def print_diagnosis(diagnosis: "Diagnosis", path: "RunPath") -> None:
     if (rest := len(diagnosis.suspects) - _ROWS) > 0:
         console.print(f"and {rest} more", soft_wrap=True)
     for query, reason in diagnosis.left_out:
-        line = printable(f"{query.file_name} was left out: {reason}")
-        console.print(line, soft_wrap=True, markup=False, highlight=False)
-    console.print(f"diagnosis: {path}", soft_wrap=True, highlight=False)
+        _print_plain(console, f"{query.file_name} was left out: {reason}")
+    _print_plain(console, f"diagnosis: {path}")
 
 
 def _signed(score: float, bounded: bool) -> str:
@@ -148,20 +152,18 @@ def _signed(score: float, bounded: bool) -> str:
 
 def _print_failures(console: Console, run: "Run", count: int) -> None:
     if count:
-        console.print(
-            f"{count} files could not be used: {run.folder / 'failures.csv'}", soft_wrap=True
-        )
+        files = _counted(count, "file")
+        _print_plain(console, f"{files} could not be used: {run.folder / 'failures.csv'}")
 
 
 def print_info(facts: dict[str, Any]) -> None:
     """`motive info` for people."""
     console = Console()
-    console.print(
-        f"{facts['run']}: {facts['clips']} clips ({facts['clips_ranked']} ranked, "
-        f"{facts['selected']} selected), {facts['queries']} queries, "
-        f"{len(facts['failures'])} failures",
-        soft_wrap=True,
-        highlight=False,
+    _print_plain(
+        console,
+        f"{facts['run']}: {_counted(facts['clips'], 'clip')} ({facts['clips_ranked']} ranked, "
+        f"{facts['selected']} selected), {_counted(facts['queries'], 'query', 'queries')}, "
+        f"{_counted(len(facts['failures']), 'failure')}",
     )
     stages = _table("stages")
     for name in ("stage", "done", "failed", "seconds", "peak MB"):
@@ -186,8 +188,9 @@ def print_info(facts: dict[str, Any]) -> None:
     console.print(objective)
     estimator, passes = facts["estimator"]["name"], facts["estimator"]["passes"]
     console.print(
-        f"estimator: {estimator}, {passes['clip']} forward and backward passes for a clip, "
-        f"{passes['query']} for a query",
+        f"estimator: {estimator}, "
+        f"{_counted(passes['clip'], 'forward and backward pass', 'forward and backward passes')} "
+        f"for a clip, {passes['query']} for a query",
         soft_wrap=True,
         highlight=False,
     )
@@ -198,6 +201,15 @@ def print_info(facts: dict[str, Any]) -> None:
         for row in facts["failures"]:
             failures.add_row(_text(row["file_name"]), row["stage"], _text(row["reason"]))
         console.print(failures)
+
+
+def _print_plain(console: Console, line: str) -> None:
+    """A line with a path or foreign text: whole, unbroken, and nothing in it is markup."""
+    console.print(printable(line), soft_wrap=True, markup=False, highlight=False)
+
+
+def _counted(count: int, one: str, more: str = "") -> str:
+    return f"{count} {one if count == 1 else more or one + 's'}"
 
 
 def print_check(check: list[dict[str, Any]], note: str) -> None:

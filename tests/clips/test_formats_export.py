@@ -1,8 +1,11 @@
 """What an export writes: order, names, configurations, re-encodings, and all or nothing."""
 
+import ast
 import errno
+import inspect
 import json
 import os
+import shlex
 import shutil
 import tomllib
 from pathlib import Path
@@ -12,6 +15,7 @@ import yaml
 from test_formats_transcode import decode, psnr, write_video
 
 from motive.clips.formats import EXPORT_FORMATS, ExportClip, read_dataset, write_dataset
+from motive.commands.results import export
 from motive.errors import UserError
 
 CONTAINERS = ("mp4", "mov", "mkv", "webm", "avi", "gif", "mpeg", "mpg", "m4v")
@@ -282,6 +286,37 @@ def test_the_readme_tells_how_to_use_it(two: list[ExportClip], tmp_path: Path, f
     text = (tmp_path / "out/README.md").read_text()
     assert format in text
     assert "```" in text or "`job.yaml`" in text
+
+
+COMMANDS = {"diffsynth": 2, "musubi": 3, "finetrainers": 1, "data-juicer": 1}  # with a path of ours
+
+
+@pytest.mark.parametrize("format", COMMANDS)
+def test_the_readme_s_commands_hold_in_any_folder(
+    two: list[ExportClip], tmp_path: Path, format: str
+) -> None:
+    out = tmp_path / "it's my $(best) 10%"
+    write_dataset(format, two, out)
+    command = (out / "README.md").read_text().split("```")[1]
+    named = [word for word in shlex.split(command) if word.startswith(str(out))]
+    assert len(named) == COMMANDS[format]
+    assert all(Path(word).exists() for word in named)
+
+
+def test_the_readme_s_settings_hold_in_any_folder(two: list[ExportClip], tmp_path: Path) -> None:
+    out = tmp_path / """it's "my" best"""
+    write_dataset("diffusion-pipe", two, out / "pipe")
+    setting = (out / "pipe/README.md").read_text().split("```")[1]
+    assert Path(tomllib.loads(setting)["dataset"]).is_file()
+    write_dataset("webdataset", two, out / "tars")
+    line = (out / "tars/README.md").read_text().split("```")[1].splitlines()[2]
+    calls = [node for node in ast.walk(ast.parse(line)) if isinstance(node, ast.Constant)]
+    assert [Path(call.value).is_file() for call in calls] == [True]
+
+
+def test_formats_are_offered_as_the_command_lists_them() -> None:
+    told = inspect.signature(export).parameters["format"].annotation.__metadata__[0].help
+    assert tuple(told.rstrip(".").replace(" or ", ", ").split(", ")) == EXPORT_FORMATS
 
 
 @pytest.mark.parametrize("format", EXPORT_FORMATS)

@@ -75,6 +75,8 @@ SETTINGS: list[tuple[str, object, str]] = [
     ("--clips", "no/such/folder", "does not exist"),
     ("--queries", "no/such/folder", "does not exist"),
     ("--media-root", "no/such/folder", "no/such/folder"),
+    ("--clips", "", "--clips is empty"),
+    ("--queries", "", "--queries is empty"),
     ("--colour", "red", "--colour"),
 ]
 
@@ -84,6 +86,23 @@ def test_a_wrong_setting(
     motive: Terminal, words: dict[str, object], option: str, value: object, said: str
 ) -> None:
     assert said in refusal(motive, words, {option: value})
+
+
+def test_an_empty_out(motive: Terminal, words: dict[str, object]) -> None:
+    """As of a shell's variable that is not set: not the working directory."""
+    before = set(os.listdir())
+    assert "--out is empty" in motive("curate", *flat({**words, "--out": ""})).complaint
+    assert set(os.listdir()) == before
+
+
+@pytest.mark.parametrize("option", ["--clips", "--queries"])
+def test_a_run_into_the_folder_of_a_dataset(
+    motive: Terminal, words: dict[str, object], zoo: Path, tmp_path: Path, option: str
+) -> None:
+    dataset = tmp_path / "dataset"
+    shutil.copytree(zoo, dataset)
+    said = refusal(motive, words, {option: dataset, "--out": f"{dataset}/../dataset"})
+    assert "is a dataset's folder" in said
 
 
 # The test model's VAE has a stride of 8 and its transformer patches of 2, and 26,144 parameters.

@@ -103,6 +103,8 @@ def test_mistakes_are_one_sentence(
     names = ("--clip", "clips/000000.mp4", "--query", "clips/000000.mp4")
     assert call("explain", str(run.path), *names, "--video", str(video)) == 2
     assert "is not there: make it" in capsys.readouterr().err
+    assert call("explain", str(run.path), *names, "--video", str(tmp_path / "heat.gif")) == 2
+    assert "end in .mp4" in capsys.readouterr().err
     with pytest.raises(UserError, match="shows no motion"):
         explain(run, "clips/000002.mp4", "clips/000000.mp4")
 

@@ -281,6 +281,37 @@ def test_axe_finds_no_serious_fault(
     assert complaints == []
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_numbers_can_be_read_on_every_heat(browser: Browser, server: Server, scheme: str) -> None:
+    """axe does not judge mixed colours. At least 4.5 to 1, as WCAG 2.2 AA asks (1.4.3)."""
+    page, _ = open_page(browser, server.address, color_scheme=scheme)
+    page.goto(f"{server.address}#motions")
+    page.wait_for_selector(".heat-cell:not(.same)")
+    contrasts = page.evaluate(
+        """async () => {
+          const { heatOf } = await import('/static/motions_view.js');
+          const canvas = document.createElement('canvas').getContext('2d');
+          const luminance = (colour) => {
+            canvas.fillStyle = colour;
+            canvas.fillRect(0, 0, 1, 1);
+            const [r, g, b] = [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3)
+              .map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+            return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
+          };
+          const cell = document.querySelector('.heat-cell:not(.same)');
+          return [0, 0.1, 0.4, 0.41, 0.6, 1].map((value) => {
+            cell.style.setProperty('--heat', heatOf(value));
+            const style = getComputedStyle(cell);
+            const [a, b] = [luminance(style.color), luminance(style.backgroundColor)];
+            return Math.max(a, b) / Math.min(a, b);
+          });
+        }"""
+    )
+    page.close()
+    assert min(contrasts) >= 4.5, contrasts
+    assert contrasts == sorted(contrasts, reverse=True)  # and more overlap is more colour
+
+
 def faults(page: Page) -> list[str]:
     violations = Axe().run(page)["violations"]
     return [

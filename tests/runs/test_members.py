@@ -3,6 +3,7 @@
 import tracemalloc
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -200,7 +201,7 @@ def test_members_are_the_same_wherever_they_lie(ingest: Table, where: str) -> No
     assert list(members[4000:9000:13]) == expected[4000:9000:13]
     usable = [m for m in expected if m.usable and m.role == "clip"]
     assert list(members.usable("clip")) == usable
-    assert members.count("query") == sum(m.role == "query" for m in expected)
+    assert list(members.of_role("query")) == [m for m in expected if m.role == "query"]
     backwards = members.usable().take(np.arange(len(members.usable()))[::-1])
     assert list(backwards) == [m for m in expected if m.usable][::-1]
     assert backwards.column("feature_key").to_pylist() == [m.feature_key for m in backwards]
@@ -219,6 +220,17 @@ def test_members_are_the_same_wherever_they_lie(ingest: Table, where: str) -> No
     assert list(clips.those(asked)) == [usable[i] for i in (900, 2, 30)]
     with pytest.raises(KeyError, match="no such id"):
         clips.those([*asked, "no such id"])
+
+
+def test_blocks_are_full_whatever_they_are_made_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placed, "BLOCK", 4)
+    for sizes in ([], [0, 3], [4, 4], [1, 1, 1, 1, 1], [9, 0, 2], [3, 6, 4]):
+        numbers = iter(range(100))
+        batches = [pa.record_batch({"n": [next(numbers) for _ in range(size)]}) for size in sizes]
+        blocks = [block["n"].to_pylist() for block in placed.in_blocks(batches)]
+        assert list(chain(*blocks)) == list(range(sum(sizes)))
+        assert all(len(block) == 4 for block in blocks[:-1])
+        assert all(0 < len(block) <= 4 for block in blocks)
 
 
 def test_a_snapshot_does_not_change(ingest: Table) -> None:

@@ -1,5 +1,6 @@
 """From clips and queries to a selection: `motive curate`, and `motive run` to replay one."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -45,8 +46,10 @@ def curate(
         str | None,
         typer.Option(help="Clips that show the motion you want; optional with --score-only."),
     ] = None,
-    fraction: Annotated[float, typer.Option(help="Share of the clips to select.")] = 0.10,
-    percentile: Annotated[float, typer.Option(help="A score above it is the query's vote.")] = 90.0,
+    fraction: Annotated[float, typer.Option(help="Share of the clips to select, 0 to 1.")] = 0.10,
+    percentile: Annotated[
+        float, typer.Option(help="0 to 100; a score above it is the query's vote.")
+    ] = 90.0,
     max_camera_share: Annotated[
         float | None, typer.Option(help="Select no clip with more camera motion, 0 to 1.")
     ] = None,
@@ -114,6 +117,11 @@ def curate(
     """Rank clips by the motion they teach and select the best, in one go."""
     if queries is None and not score_only:
         raise UserError("there are no queries: give --queries, or --score-only for motion alone")
+    for name, text in (("--clips", clips), ("--queries", queries), ("--out", out)):
+        if text == "":  # a shell's variable that is not set, and no word for the working directory
+            raise UserError(f"{name} is empty: name a folder, or . for this one")
+    if Path(out).resolve() in {Path(text).resolve() for text in (clips, queries or clips)}:
+        raise UserError(f"--out {out} is a dataset's folder: choose one for the run alone")
     height, width = parse_size(size)
     settings = {
         "clips": clips,

@@ -22,6 +22,8 @@ def explain(
     """Where and when inside a clip its influence on a query comes from."""
     from motive.explanation import explain as locate
 
+    if video is not None and video.suffix.lower() != ".mp4":
+        raise UserError(f"{video} is no name of an mp4: let the name of --video end in .mp4")
     if video is not None and not video.parent.is_dir():
         raise UserError(f"{video.parent} is not there: make it, or choose another --video")
     opened = open_run_on_disk(run, quiet=True)

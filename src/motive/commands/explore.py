@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 def explore(
     run: RunArgument,
     port: Annotated[
-        int | None, typer.Option(help="8765 if it is free, else another; 0 is any.")
+        int | None,
+        typer.Option(min=0, max=65535, help="8765 if it is free, else another; 0 is any."),
     ] = None,
     host: Annotated[
         str, typer.Option(help="Where to listen: only this machine can reach 127.0.0.1.")

@@ -31,6 +31,7 @@ STAGES = {
     "select": "Votes and the best clips.",
     "report": "report.html, one file to look at.",
 }
+WRITTEN = {"score": "scores.parquet", "select": "selection.csv", "report": "report.html"}
 COMPUTING = ("track", "encode")  # an engine puts clips through them
 
 _Estimator = Annotated[str | None, typer.Option(help="From now on the run's; as of curate.")]
@@ -47,6 +48,7 @@ def stage_command(name: str) -> Callable[..., None]:
         getattr(opened, name)()
         if name == "select":
             prepare_explorer(opened)
+        print(f"{name}: {opened.folder / WRITTEN[name]}")
 
     def computing(
         run: RunArgument,
@@ -82,7 +84,9 @@ def stage_command(name: str) -> Callable[..., None]:
         _estimate(open_run(run, quiet), name, estimator, engine, address)
 
     def score(run: RunArgument, estimator: _Estimator = None, quiet: Quiet = False) -> None:
-        _estimate(open_run(run, quiet), name, estimator)
+        opened = open_run(run, quiet)
+        _estimate(opened, name, estimator)
+        print(f"{name}: {opened.folder / WRITTEN[name]}")
 
     own: dict[str, Callable[..., None]] = {"ingest": ingest, "gradients": gradients, "score": score}
     chosen = computing if name in COMPUTING else own.get(name, command)

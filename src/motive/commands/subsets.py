@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from motive.commands.options import Quiet, RunArgument, open_run
+from motive.errors import UserError
 
 
 def subset(
@@ -29,6 +30,8 @@ def subset(
     quiet: Quiet = False,
 ) -> None:
     """Write the clips that a selection method takes, Motive's own or a baseline's."""
+    if not out.parent.is_dir():  # before what may take hours of gradients
+        raise UserError(f"{out.parent} is not there: make it, or choose another --out")
     opened = open_run(run, quiet)
     from motive.subsets import choose_subset, write_subset
 

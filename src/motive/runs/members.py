@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from motive.runs.placed import BLOCK, Held, Placed, Snapshot
+from motive.runs.placed import Held, Placed, Snapshot, in_blocks
 from motive.runs.tables import Row, Table
 from motive.runs.texts import Texts, as_array, ascending, is_among, places_among
 
@@ -131,13 +131,13 @@ class Members(Sequence[Member]):
             yield from map(Member, *columns.values())
 
     def batches(self, names: list[str]) -> Iterator[pa.RecordBatch]:
-        """Columns of `SCHEMA`, in order, some thousand rows at a time."""
+        """Columns of `SCHEMA`, in order, in blocks of `motive.runs.placed.BLOCK` rows."""
         if self._places is None:
             yield from self._rows.batches(names)
             return
         for start in range(0, len(self._places), _TAKEN):
             taken = self._rows.take(self._places[start : start + _TAKEN], names)
-            yield from taken.to_batches(max_chunksize=BLOCK)
+            yield from in_blocks(taken.to_batches())
 
     def column(self, name: str) -> pa.Array:
         """A column of `SCHEMA`, or `feature_key`, of all of them."""
@@ -161,14 +161,12 @@ class Members(Sequence[Member]):
 
     def usable(self, role: Role | None = None) -> "Members":
         """Those that ingest could use, in both roles or in one."""
-        usable = pc.equal(self.column("reason"), "")
-        if role is not None:
-            usable = pc.and_(usable, pc.equal(self.column("role"), role))
-        return self.take(usable.to_numpy(zero_copy_only=False))
+        mine = self if role is None else self.of_role(role)
+        return mine.take(is_among(mine.column("reason"), [""]))
 
-    def count(self, role: Role) -> int:
-        """How many have this role, usable or not."""
-        return int(pc.sum(pc.equal(self.column("role"), role)).as_py() or 0)
+    def of_role(self, role: Role) -> "Members":
+        """The clips or the queries, usable or not."""
+        return self.take(is_among(self.column("role"), [role]))
 
     def sorted_by(self, name: str) -> "Members":
         """In ascending order of a column, each of its values once: of equals the first counts."""
@@ -233,8 +231,8 @@ def save(table: Table, members: Members) -> None:
 def _same(members: Members, others: Members) -> bool:
     if len(members) != len(others):
         return False
-    pairs = zip(members.batches(_NAMES), others.batches(_NAMES), strict=True)
-    return all(mine.equals(theirs) for mine, theirs in pairs)
+    blocks = zip(members.batches(_NAMES), others.batches(_NAMES), strict=True)
+    return all(mine.equals(theirs) for mine, theirs in blocks)
 
 
 _values = attrgetter(*_NAMES)

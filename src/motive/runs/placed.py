@@ -22,7 +22,7 @@ class Placed(Protocol):
     def __len__(self) -> int: ...
 
     def batches(self, names: list[str]) -> Iterator[pa.RecordBatch]:
-        """These columns, in order, a block at a time."""
+        """These columns, in order, in blocks of `BLOCK` rows; the last one may have fewer."""
         ...
 
     def take(self, places: np.ndarray, names: list[str]) -> pa.Table:
@@ -34,7 +34,7 @@ class Held:
     """Rows in memory."""
 
     def __init__(self, table: pa.Table) -> None:
-        self._table = table.combine_chunks()
+        self._table = table.combine_chunks()  # so that its batches are blocks
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
@@ -57,7 +57,7 @@ class Snapshot:
         return int(self._count)
 
     def batches(self, names: list[str]) -> Iterator[pa.RecordBatch]:
-        yield from self._table.scan(self._dataset, names, BLOCK)
+        yield from in_blocks(self._table.scan(self._dataset, names, BLOCK))
 
     def take(self, places: np.ndarray, names: list[str]) -> pa.Table:
         with self._table.watched():
@@ -137,6 +137,26 @@ class Spool:
         fields = sorted(self._schema.get_field_index(name) for name in names)
         options = pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False)
         return pa.ipc.open_file(pa.PythonFile(self._file, mode="r"), options=options)
+
+
+def in_blocks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The same rows in blocks of `BLOCK`; the last one may have fewer."""
+    waiting: list[pa.RecordBatch] = []
+    missing = BLOCK
+    for batch in batches:
+        while batch.num_rows:
+            waiting.append(batch.slice(0, missing))
+            batch = batch.slice(missing)
+            missing -= waiting[-1].num_rows
+            if not missing:
+                yield _joined(waiting)
+                waiting, missing = [], BLOCK
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
 
 
 def gathered(batches: Iterable[pa.RecordBatch], size: int) -> Iterator[pa.Table]:

@@ -32,7 +32,7 @@ def listed_subset(run: "Run", path: Path) -> Subset:
     if not names:
         raise UserError(f"{path} lists no clip: write a file name or a clip id in each line")
     members: dict[str, Member] = {}
-    clips = run.members.take(is_among(run.members.column("role"), ["clip"]))
+    clips = run.members.of_role("clip")
     asked = is_among(clips.column("file_name"), names) | is_among(clips.column("clip_id"), names)
     for member in clips.take(asked):
         members.setdefault(member.file_name, member)

@@ -125,7 +125,7 @@ def _report_data(run: "Run", check: list[dict[str, object]] | None, check_note: 
         title=f"{run.folder.resolve().name}: the clips that teach this motion",
         created=now(),
         summary={
-            "clips": str(run.members.count("clip")),
+            "clips": str(len(run.members.of_role("clip"))),
             "queries": str(len(query_ids)),
             "selected": str(int(ranking.selected.sum())),
             **({"held back for their motion": str(len(held))} if held else {}),

@@ -84,11 +84,23 @@ FORMATS: tuple[Format, ...] = (
     folder,
 )
 
+# In the order in which people are offered them: a dataset that many read, the trainers, the rest.
 _WRITERS: dict[str, Callable[[Export], str]] = {
-    module.NAME: module.write for module in FORMATS if hasattr(module, "write")
+    module.NAME: module.write
+    for module in (
+        videofolder,
+        diffsynth,
+        musubi,
+        finetrainers,
+        diffusion_pipe,
+        ai_toolkit,
+        webdataset,
+        data_juicer,
+        fiftyone,
+    )
 }
 
-#: The formats that `write_dataset` knows.
+#: The formats that `write_dataset` knows, as they are offered.
 EXPORT_FORMATS: tuple[str, ...] = tuple(_WRITERS)
 
 

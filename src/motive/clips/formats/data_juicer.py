@@ -66,7 +66,8 @@ def write(export: Export) -> str:
         )
     export.write_json_lines("dataset.jsonl", rows)
     return (
-        f"```\ndj-process --config your.yaml --dataset_path {export.out}/dataset.jsonl\n```\n"
+        "```\ndj-process --config your.yaml "
+        f"--dataset_path {export.in_shell('dataset.jsonl')}\n```\n"
         "Our rank and scores are in `__dj__stats__`, where a filter finds them.\n"
     )
 

@@ -42,8 +42,8 @@ def write(export: Export) -> str:
     export.write_json("metadata.json", rows)
     return (
         "```\naccelerate launch examples/wanvideo/model_training/train.py \\\n"
-        f"  --dataset_base_path {export.out} \\\n"
-        f"  --dataset_metadata_path {export.out}/metadata.json \\\n"
+        f"  --dataset_base_path {export.in_shell('.')} \\\n"
+        f"  --dataset_metadata_path {export.in_shell('metadata.json')} \\\n"
         "  --data_file_keys video ...\n```\n"
         "DiffSynth-Studio takes the first `--num_frames` frames at the clip's own frame rate.\n"
     )

@@ -81,7 +81,8 @@ def write(export: Export) -> str:
         "num_repeats = 1\n",
     )
     return (
-        f"In the training configuration:\n\n```\ndataset = '{export.out}/dataset.toml'\n```\n"
+        "In the training configuration:\n\n"
+        f"```\ndataset = {toml_string(str(export.out / 'dataset.toml'))}\n```\n"
         "diffusion-pipe resamples clips to the model's frame rate and drops those that are shorter "
         "than the smallest bucket above 1 in `frame_buckets`.\n"
     )

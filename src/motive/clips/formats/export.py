@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import shlex
 import shutil
 import tempfile
 import unicodedata
@@ -122,6 +123,10 @@ class Export:
         lines = [json.dumps(row, allow_nan=False) + "\n" for row in rows]
         self.write_text(name, "".join(lines))
 
+    def in_shell(self, name: str) -> str:
+        """A file of the finished export as a word of a shell's command, whatever is in its path."""
+        return shlex.quote(str(self.out / name))
+
     def report(self) -> ExportReport:
         """What was written so far. Raises UserError when no clip was."""
         if not self._exported:
@@ -212,7 +217,8 @@ def _check_clips(clips: Sequence[ExportClip]) -> None:
 
 
 def _readme(report: ExportReport, usage: str) -> str:
-    lines = [f"# Clips for {report.format}\n", f"{len(report.clips)} clips, best first.\n", usage]
+    count = "1 clip" if len(report.clips) == 1 else f"{len(report.clips)} clips, best first"
+    lines = [f"# Clips for {report.format}\n", f"{count}.\n", usage]
     for title, items in (
         ("Notes", report.notes),
         ("Re-encoded", [f"`{clip.name}`: {clip.reencoded}" for clip in report.reencoded]),

@@ -59,7 +59,7 @@ def write(export: Export) -> str:
     }
     export.write_json("training.json", {"datasets": [dataset]})
     return (
-        f"```\npython train.py --dataset_config {export.out}/training.json ...\n```\n"
+        f"```\npython train.py --dataset_config {export.in_shell('training.json')} ...\n```\n"
         "Set `video_resolution_buckets` (frames, height, width) to your clips, and `id_token` if "
         "you train with a trigger word: it is put before every caption.\n"
     )

@@ -125,14 +125,15 @@ def write(export: Export) -> str:
             f"{len(groups[None])} clips have no constant frame rate: dataset.toml gives no "
             "source_fps for them, and musubi-tuner will take every frame"
         )
+    configuration = export.in_shell("dataset.toml")
     return (
         "```\n"
         "python src/musubi_tuner/wan_cache_latents.py "
-        f"--dataset_config {export.out}/dataset.toml ...\n"
+        f"--dataset_config {configuration} ...\n"
         "python src/musubi_tuner/wan_cache_text_encoder_outputs.py "
-        f"--dataset_config {export.out}/dataset.toml ...\n"
+        f"--dataset_config {configuration} ...\n"
         "accelerate launch src/musubi_tuner/wan_train_network.py "
-        f"--dataset_config {export.out}/dataset.toml ...\n```\n"
+        f"--dataset_config {configuration} ...\n```\n"
         "`dataset.toml` holds absolute paths: export again rather than move this folder.\n"
     )
 

@@ -110,7 +110,7 @@ def write(export: Export) -> str:
     last = f"{{000000..{number - 1:06d}}}" if number > 1 else "000000"
     return (
         "```python\nimport webdataset\n"
-        f'dataset = webdataset.WebDataset("{export.out}/shards/{last}.tar").decode()\n```\n'
+        f"dataset = webdataset.WebDataset({f'{export.out}/shards/{last}.tar'!r}).decode()\n```\n"
     )
 
 

@@ -75,14 +75,16 @@ function groupTable(found) {
       })))));
 }
 
+/** How much colour a share has; no more than lets its number be read on it, in light and in dark. */
+export const heatOf = (share) => `${Math.round(55 * Math.sqrt(share))}%`;
+
 /** Overlap as a table whose cells are coloured; the number is in each cell. */
 function heatTable(found) {
   const names = found.groups.map((g) => g.name);
   const cell = (value, i, j) => {
     const made = h("td", { className: "heat-cell", title: `${names[i]} and ${names[j]}: ${number(value, 2)}` }, i === j ? "" : number(value, 2).replace(/^0/, ""));
     if (i !== j) {
-      made.style.setProperty("--heat", `${Math.round(78 * Math.sqrt(value))}%`);
-      made.classList.toggle("strong", value > 0.4);
+      made.style.setProperty("--heat", heatOf(value));
     } else made.classList.add("same");
     return made;
   };
