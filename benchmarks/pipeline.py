@@ -1,14 +1,16 @@
 """Clips per minute by stage, and how much of each stage's time cannot be avoided.
 
-    python benchmarks/pipeline.py [--clips 60] [--queries 6] [--json FILE]
+    python benchmarks/pipeline.py [--clips 60] [--queries 6] [--size 64x64] [--json FILE]
 
-A corpus of MotionZoo clips (33 frames of 64 x 64) goes through `tiny-wan` and DIS, stage by stage on one
-thread. Unavoidable is, of the same clips: in `ingest` their decoding by PyAV, in `track` that and the
-calls of DIS, in `encode` the decoding and the VAE, in `encode text` the text encoder, in `gradients` a
-bare forward and backward pass, one clip after the other. Calls within a stage are timed as it runs, bare
-decoding and bare passes by themselves. All times are of the processor, that of the processes which decode
-included, since other programs share the machine; loading (imports, models, compiled kernels, a decoding
-process's start) is apart, being no matter of the number of clips.
+A corpus of MotionZoo clips (33 frames of 64 x 64, or enlarged) goes through `tiny-wan` and DIS, stage by
+stage on one thread. Unavoidable is, of the same clips: in `ingest` their decoding by PyAV, in `track` that
+and the calls of DIS, in `encode` the decoding, the VAE and the text encoder, in `gradients` a bare forward
+and backward pass, one clip after the other. Where the camera moves DIS searches again, which needs the
+camera's fit, and there is no object mask without it: of `track` a second number takes those fits for
+unavoidable too. Calls within a stage are timed as it runs, bare decoding and bare passes by themselves. All
+times are of the processor, that of the processes which decode included, since other programs share the
+machine; loading (imports, models, compiled kernels, a decoding process's start) is apart, being no matter
+of the number of clips.
 """
 
 import argparse
@@ -75,13 +77,15 @@ def decoder_start(path: str, sampler: Any) -> float:
 
 
 def bare_decoding(paths: list[str]) -> float:
+    """In one thread, as the stages: with more, a small frame takes several times as long."""
     import av
 
     start = time.process_time()
     for path in paths:
         with av.open(path) as file:
+            file.streams.video[0].codec_context.thread_count = 1
             for frame in file.decode(video=0):
-                frame.to_ndarray(format="rgb24")
+                frame.to_ndarray(format="rgb24", threads=1)
     return time.process_time() - start
 
 
@@ -101,8 +105,24 @@ def bare_passes(stage: Any, rows: list[dict[str, Any]]) -> float:
     return time.process_time() - start
 
 
-def measure(folder: Path, clips: int, queries: int) -> dict[str, Any]:
-    """Every stage's processor seconds, what of them is loading, and what cannot be avoided."""
+def enlarge(corpus: Path, height: int, width: int) -> None:
+    """Write the corpus's clips again in that size."""
+    import cv2
+    import numpy as np
+
+    from motive.clips.decoding import decode_all
+    from motive.zoo.render import FPS, write_mp4
+
+    for path in sorted(corpus.glob("clips/*.mp4")):
+        frames, _ = decode_all(path)
+        write_mp4(path, np.stack([cv2.resize(frame, (width, height)) for frame in frames]), FPS)
+
+
+def measure(folder: Path, clips: int, queries: int, size: tuple[int, int]) -> dict[str, Any]:
+    """Every stage's processor seconds, what of them is loading, and what cannot be avoided.
+
+    size: height and width of the clips.
+    """
     import cv2
     import torch
     from diffusers import AutoencoderKLWan
@@ -110,7 +130,7 @@ def measure(folder: Path, clips: int, queries: int) -> dict[str, Any]:
 
     from motive.backbones.encode import EncodeTextStage, EncodeVideoStage
     from motive.gradients.stage import GradientStage
-    from motive.motion.track import TrackStage
+    from motive.motion import dis, track
     from motive.pipeline import Run
     from motive.rows import gradient_rows, ready_for_gradients
     from motive.zoo.render import render_corpus
@@ -119,12 +139,16 @@ def measure(folder: Path, clips: int, queries: int) -> dict[str, Any]:
     cv2.setNumThreads(1)
     for name, count, seed in (("clips", clips, 0), ("queries", queries, 100), ("warm", 4, 200)):
         render_corpus(folder / name, count, seed=seed, lengths=(33,))
+        if size != (64, 64):
+            enlarge(folder / name, *size)
+    sampling = dict(zip(("sampling__height", "sampling__width"), size, strict=True))
 
     def run_of(clips: str, queries: str) -> Run:
         data = {
             r: str(folder / n / "metadata.csv") for r, n in (("clips", clips), ("queries", queries))
         }
-        return Run.create(folder / f"run-{clips}", model="tiny-wan", compute__threads=1, **data)
+        settings = {"model": "tiny-wan", "compute__threads": 1, **sampling, **data}
+        return Run.create(folder / f"run-{clips}", **settings)
 
     run_of("warm", "queries").curate()  # imports, and kernels compiled or loaded
     run = run_of("clips", "queries")
@@ -145,7 +169,7 @@ def measure(folder: Path, clips: int, queries: int) -> dict[str, Any]:
         take("ingest")
         tracker: Any = run.plan.track_stage.tracker
         flow = tracker._flow = TimedFlow(tracker._flow)
-        with timed(TrackStage, "open"):
+        with timed(dis, "fit_pair") as fits, timed(track, "estimate_camera") as cameras:
             take("track")
         take("encode")
         take("gradients")
@@ -170,7 +194,7 @@ def measure(folder: Path, clips: int, queries: int) -> dict[str, Any]:
         "encode": sum(vae_opened + text_opened),
         "gradients": sum(denoiser_opened),
     }
-    assert all((flow.seconds, vae, text)), "a part that was to be timed was never called"
+    assert all((flow.seconds, cameras, vae, text)), "a part that was to be timed was never called"
     found: dict[str, Any] = {}
     for name, whole in seconds.items():
         work = whole - loading.get(name, 0.0)
@@ -179,6 +203,9 @@ def measure(folder: Path, clips: int, queries: int) -> dict[str, Any]:
             row["loading_seconds"] = loading[name]
         if name in floor:
             row |= {"unavoidable_seconds": floor[name], "avoidable": 1 - floor[name] / work}
+        if name == "track":
+            row["with_cameras_seconds"] = floor[name] + sum(fits) + sum(cameras)
+            row["avoidable_with_cameras"] = 1 - row["with_cameras_seconds"] / work
         found[name] = row
     return {"clips": len(rows), "stages": found}
 
@@ -187,11 +214,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--clips", type=int, default=60)
     parser.add_argument("--queries", type=int, default=6)
+    parser.add_argument("--size", default="64x64", metavar="HxW", help="of the clips")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(Path(folder), args.clips, args.queries)
+        size = tuple(map(int, args.size.split("x")))
+        found = measure(Path(folder), args.clips, args.queries, size)
+    found["size"] = args.size
     found["load"] = [load, os.getloadavg()[0]]
     total = sum(row["seconds"] for row in found["stages"].values())
     for name, row in found["stages"].items():
@@ -205,6 +235,8 @@ def main() -> None:
                 f"   unavoidable {row['unavoidable_seconds']:6.2f} s, avoidable {row['avoidable']:+.0%}",
                 end="",
             )
+        if "avoidable_with_cameras" in row:
+            print(f" ({row['avoidable_with_cameras']:+.0%} beside the cameras' fits)", end="")
         print()
     found["clips_per_minute"] = 60 * found["clips"] / total
     print(

@@ -103,7 +103,8 @@ def _outcome(command: Callable[[], object]) -> int:
         if text.startswith("Usage:"):  # a group of commands without a command is asked for help
             print(text, file=sys.stderr)
             return 2
-        return _complain(f"{text.rstrip('.')} (see motive --help)", 2)
+        asked = error.ctx.command_path if error.ctx else app.info.name
+        return _complain(f"{text.rstrip('.')} (see {asked} --help)", 2)
     except (typer.Abort, KeyboardInterrupt):
         return _complain(INTERRUPTED_SAYS, INTERRUPTED)
     except typer.Exit as error:

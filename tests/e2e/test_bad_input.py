@@ -366,6 +366,21 @@ def test_a_command_on_what_is_no_run(
     assert snapshot(tmp_path) == before
 
 
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        (("nonsense",), "motive"),
+        (("curate", "--nonsense"), "motive curate"),
+        (("zoo", "render", "--nonsense"), "motive zoo render"),
+        (("info",), "motive info"),
+    ],
+)
+def test_a_mistake_in_the_words_names_the_help_that_helps(
+    motive: Terminal, words: tuple[str, ...], asked: str
+) -> None:
+    assert motive(*words).complaint.endswith(f"(see {asked} --help)")
+
+
 RECORDS: dict[str, tuple[str | bytes | None, str]] = {
     "missing": (None, "No such file"),
     "binary": (b"\x93NUMPY\xff\xfe", "it is not YAML"),

@@ -38,8 +38,15 @@ def test_a_stage_says_where_its_outcome_is(
     assert said == f"{stage}: {oddly_named / file}\n"
 
 
+def test_the_report_counts_what_stages_did_as_info_does(finished: Finished) -> None:
+    """Scores are pairs and embedded texts captions: not clips."""
+    page = (finished.path / "report.html").read_text()
+    assert "Done</th>" in page
+    assert "Clips</th>" not in page
+
+
 def test_clips_without_a_caption_are_counted(
-    motive: Terminal, finished: Finished, zoo: Path, tmp_path: Path
+    motive: Terminal, finished: Finished, copied: Path, zoo: Path, tmp_path: Path
 ) -> None:
     """Captions that were put where no reader looks for them would else be missing in silence."""
     table = tmp_path / "metadata.csv"
@@ -53,9 +60,9 @@ def test_clips_without_a_caption_are_counted(
         )
     words = list(finished.words)
     words[words.index("--clips") + 1] = str(table)
-    said = motive(*words, "--out", tmp_path / "run").succeeded().out
+    said = motive(*words, "--out", copied).succeeded().out
     assert "3 of 14 clips have no caption" in said
-    assert "no caption" not in motive(*finished.words, "--out", finished.path).succeeded().out
+    assert "no caption" not in motive(*finished.words, "--out", copied).succeeded().out
 
 
 def test_a_subset_for_a_folder_that_is_not_there_costs_no_gradient(

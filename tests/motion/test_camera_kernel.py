@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from motive.motion.camera_kernel import cheapest, refine
+from motive.motion.camera_kernel import _exceeds, cheapest, choose, compare, refine, single
 
 
 def lead(map_4: np.ndarray, points_2n: np.ndarray) -> np.ndarray:
@@ -40,6 +40,58 @@ def test_the_first_of_equal_maps_wins() -> None:
     moves = np.float32(np.broadcast_to([[1.0], [0.0]], places.shape))
     arguments = (maps, places, moves, per_tolerance, trust)
     assert cheapest(*(np.ascontiguousarray(v, np.float32) for v in arguments)) == 1
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.integers(0, 10_000), st.integers(1, 40), st.integers(1, 90), st.sampled_from([0, 0.5, 0.99])
+)
+def test_pixels_are_chosen_in_equal_steps_of_cumulated_trust(
+    seed: int, height: int, width: int, without: float
+) -> None:
+    random, most = np.random.default_rng(seed), 300
+    trust = random.uniform(size=(height, width)).astype(np.float32)
+    trust[random.uniform(size=trust.shape) < without] = 0
+    trust[-1, -1] = 0.5
+    moves = random.normal(0, 3, (height, width, 2)).astype(np.float32)
+    cumulated = np.cumsum(trust, dtype=np.float64)
+    steps = (np.arange(most) + 0.5) / most * cumulated[-1]
+    expected = np.unique(np.searchsorted(cumulated, steps))
+    points, taken, worth, total, trusted = choose(trust, moves, -1.0, most)
+    assert np.array_equal(points, np.stack([expected % width, expected // width], -1))
+    assert np.array_equal(taken, -moves.reshape(-1, 2)[expected])
+    assert np.array_equal(worth, trust.ravel()[expected])
+    assert (total, trusted) == (cumulated[-1], np.count_nonzero(trust))
+
+
+def test_pixels_without_any_trust() -> None:
+    empty = choose(np.zeros((3, 5), np.float32), np.zeros((3, 5, 2), np.float32), 1.0, 8)
+    assert empty[3:] == (0, 0)
+
+
+def test_places_that_are_off_by_less_than_the_tolerance_agree() -> None:
+    random, places, per_tolerance, _ = draw(0, 100)
+    shifted = places + np.array([[3.0], [-1.0]])
+    there = shifted + random.normal(0, 0.6, places.shape)
+    off, agrees = compare(places.T.copy(), np.array([3.0, -1.0]), there.T.copy(), per_tolerance)
+    expected = ((shifted - there) ** 2).sum(0) * per_tolerance
+    assert np.array_equal(off, np.minimum(expected, 1))
+    assert np.array_equal(agrees, expected < 1)
+    assert 0 < agrees.mean() < 1
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 10_000), st.integers(1, 1024))
+def test_no_map_is_passed_over_that_costs_no_more_than_the_limit(seed: int, points: int) -> None:
+    random, places, per_tolerance, trust = draw(seed, points)
+    map_4 = random.normal(0, (0.01, 0.01, 0.5, 0.5)).astype(np.float32)
+    moves, trust = random.normal(0, 0.5, (2, points)), trust / trust.sum()
+    arguments = single(places.T.copy(), moves.T.copy(), per_tolerance, trust)
+    off = ((lead(map_4.astype(float), arguments[0].astype(float)) - arguments[1]) ** 2).sum(0)
+    cost = float(arguments[3] @ np.minimum(off * arguments[2], 1))
+    map_4 = tuple(map_4)
+    assert not _exceeds(np.float32(cost * (1 + 1e-4)), map_4, *arguments)
+    assert _exceeds(np.float32(cost * (1 - 1e-4)), map_4, *arguments)
 
 
 @pytest.mark.parametrize("turns", [True, False])

@@ -64,12 +64,10 @@ WRONG: list[tuple[str, Any]] = [
     ("seed", 1.5),
     ("model", None),
     ("clips", 3),
-    ("nonsense", 1),
     ("selection.fraction", 0),
     ("selection.fraction", 1.1),
     ("selection.fraction", float("nan")),
     ("selection.percentile", 100),
-    ("selection.nonsense", 1),
     ("sampling.frames", 0),
     ("sampling.height", 4),
     ("sampling.fps", 0),
@@ -91,6 +89,13 @@ def test_a_wrong_setting_is_one_sentence_with_its_name(name: str, value: Any) ->
     with pytest.raises(UserError) as error:
         make_config(values)
     assert f"the setting {name} is wrong: " in str(error.value)
+    assert_one_sentence(str(error.value))
+
+
+@pytest.mark.parametrize("name", ["nonsense", "selection.nonsense"])
+def test_a_setting_that_there_is_not_is_named(name: str) -> None:
+    with pytest.raises(UserError, match=f"there is no setting {name}: ") as error:
+        make_config({**BASE, name: 1})
     assert_one_sentence(str(error.value))
 
 

@@ -142,8 +142,8 @@ def report(clips: int = 5, queries: int = 2, with_previews: bool = True) -> Repo
         summary={"model": "tiny-wan"},
         objective={"timestep": "751 of 1000"},
         stages=[
-            {"stage": "ingest", "clips": clips, "seconds": 2.0, "peak_memory_mb": 212.4},
-            {"stage": "score", "clips": clips, "seconds": 0.5, "peak_memory_mb": None},
+            {"stage": "ingest", "done": clips, "seconds": 2.0, "peak_memory_mb": 212.4},
+            {"stage": "score", "done": clips, "seconds": 0.5, "peak_memory_mb": None},
         ],
         clips=cards,
         queries=query_cards,
@@ -383,7 +383,7 @@ def test_failures_and_what_was_computed() -> None:
     assert "1 file was left out of the ranking." in page.text
     assert "broken.mp4 ingest moov atom not found" in page.text
     assert "timestep 751 of 1000" in page.text
-    assert "Stage Clips Seconds Peak memory (MB)" in page.text
+    assert "Stage Done Seconds Peak memory (MB)" in page.text
     assert "ingest 5 2.00 212 score 5 0.50 –" in page.text
 
 

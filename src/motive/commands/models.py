@@ -45,7 +45,7 @@ def doctor(
     parameters: Parameters = None,
     projection: Annotated[str, typer.Option(help="As of curate.")] = "fastfood",
     dim: Annotated[int, typer.Option(help="Length of a gradient feature.")] = 512,
-    clips: Annotated[int, typer.Option(help="To project the hours for.")] = 1000,
+    clips: Annotated[int, typer.Option(min=1, help="To project the hours for.")] = 1000,
     device: Device = "auto",
     dtype: Dtype = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads of the model.")] = None,

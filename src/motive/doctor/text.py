@@ -31,7 +31,7 @@ def print_diagnosis(found: Diagnosis, console: Console | None = None) -> None:
 
 def _table(found: Diagnosis) -> Table:
     table = Table(
-        title=f"{found.model} on {found.device} in {found.dtype}",
+        title=Text(f"{found.model} on {found.device} in {found.dtype}"),
         title_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,

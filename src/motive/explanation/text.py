@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from motive.explanation.explanation import Explanation
+from motive.printable import printable
 
 if TYPE_CHECKING:
     from motive.pipeline import Run
@@ -18,7 +19,7 @@ def print_explanation(run: "Run", found: Explanation) -> None:
     first, after = found.best_interval
     rate = found.fps or 1.0  # a single frame has none
     console = Console(highlight=False, soft_wrap=True)
-    console.print(f"{clip.file_name} on {query.file_name}", markup=False)
+    console.print(printable(f"{clip.file_name} on {query.file_name}"), markup=False)
     console.print(
         f"influence {found.influence:+.4g}, of the whole gradients (scores are projected)"
     )

@@ -9,7 +9,9 @@ least squares with Geman-McClure weights. The samples are drawn from a fixed see
 that equal fields have equal cameras.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal, get_args
 
 import cv2
@@ -32,6 +34,8 @@ MIN_SUPPORT = 0.3  # of the confident pixels must agree with a camera
 MIN_GAIN = 0.02  # in cost, 0..1, over a camera that stands still
 
 _Map = np.ndarray  # (3, 3), float64, in pixels
+_STILL = np.eye(3)
+_STILL.setflags(write=False)
 
 
 @dataclass(frozen=True)
@@ -48,17 +52,24 @@ class CameraMotion:
 
     def part(self, field: MotionField) -> MotionField:
         """The camera's part of `field`, in its convention, with its visibility and confidence."""
-        frames, height, width = field.displacement_fhw2.shape[:3]
-        camera = np.zeros((frames, height, width, 2), np.float32)
-        for f, map_33 in enumerate(self.maps_f33):
-            if not _stands(map_33):
-                camera[f] = _sign(field) * _steps(map_33, height, width)
-        return replace(field, displacement_fhw2=camera)
+        return replace(
+            field, displacement_fhw2=np.stack([camera for camera, _ in self.split(field)])
+        )
 
     def residual(self, field: MotionField) -> MotionField:
         """What the camera leaves of `field`: the objects' own motion."""
-        own = field.displacement_fhw2 - self.part(field).displacement_fhw2
-        return replace(field, displacement_fhw2=own)
+        return replace(field, displacement_fhw2=np.stack([own for _, own in self.split(field)]))
+
+    def split(self, field: MotionField) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Of each frame, `(H, W, 2)`: the camera's part of the displacement, and what it leaves of it."""
+        # Late, since it loads numba, which those who only name a tracker need not wait for.
+        from motive.motion.field_kernel import put_steps
+
+        for map_33, moves_hw2 in zip(self.maps_f33, field.displacement_fhw2, strict=True):
+            camera = np.zeros(moves_hw2.shape, np.float32)
+            if not _stands(map_33):
+                put_steps(map_33, _sign(field), camera)
+            yield camera, moves_hw2 - camera
 
 
 def estimate_camera(field: MotionField, model: CameraModel = "similarity") -> CameraMotion:
@@ -111,8 +122,18 @@ def camera_share(field: MotionField, residual: MotionField) -> float:
     1 − Σ t ‖residual‖² / Σ t ‖displacement‖² with t = visibility × confidence; 0 without motion.
     """
     trust = field.visibility_fhw * field.confidence_fhw
-    whole = float((trust * field.magnitude_fhw() ** 2).sum(dtype=np.float64))
-    rest = float((trust * residual.magnitude_fhw() ** 2).sum(dtype=np.float64))
+    return explained_share(field.magnitude_fhw(), residual.magnitude_fhw(), trust)
+
+
+def explained_share(whole_fhw: np.ndarray, rest_fhw: np.ndarray, trust_fhw: np.ndarray) -> float:
+    """`camera_share` of lengths: of the displacement, and of what the camera leaves of it."""
+
+    def energy(lengths_fhw: np.ndarray) -> float:
+        squares = lengths_fhw * lengths_fhw
+        squares *= trust_fhw
+        return float(squares.sum(dtype=np.float64))
+
+    whole, rest = energy(whole_fhw), energy(rest_fhw)
     return min(1.0, max(0.0, 1 - rest / whole)) if whole > 0 else 0.0
 
 
@@ -122,56 +143,44 @@ def _sign(field: MotionField) -> float:
 
 
 def _stands(map_33: _Map) -> bool:
-    return np.array_equal(map_33, np.eye(3))
+    return bool((map_33 == _STILL).all())
 
 
-def _steps(map_33: _Map, height: int, width: int) -> np.ndarray:
-    """How far the map takes each pixel of a frame, `(height, width, 2)` float32."""
-    x, y = np.arange(width), np.arange(height)[:, None]
-    along, down, depth = (row[0] * x + (row[1] * y + row[2]) for row in map_33)
-    if map_33[2].tolist() != [0, 0, 1]:
-        along, down = along / depth, down / depth
-    steps = np.empty((height, width, 2), np.float32)
-    steps[..., 0], steps[..., 1] = along - x, down - y
-    return steps
-
-
-def _apply(map_33: _Map, points_n2: np.ndarray) -> np.ndarray:
+def _apply(map_33: _Map, points_n2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where a map leads but for a shift, and the shift: what is added last."""
+    if map_33[2].tolist() == [0, 0, 1]:
+        return points_n2 @ map_33[:2, :2].T, map_33[:2, 2]
     there = points_n2 @ map_33[:, :2].T + map_33[:, 2]
-    return there[..., :2] / there[..., 2:]
+    return there[..., :2] / there[..., 2:], np.zeros(2)
 
 
 def _fit_frame(
     moves_hw2: np.ndarray, sign: float, trust_hw: np.ndarray, model: CameraModel
 ) -> tuple[_Map, float]:
     """The frame's map and its support; `sign` turns the displacement to where content is."""
-    still = np.eye(3)
-    cumulated = np.cumsum(trust_hw, dtype=np.float64)
-    if cumulated[-1] < MIN_CONFIDENT * trust_hw.size or np.count_nonzero(trust_hw > 0) < MIN_POINTS:
-        return still, 0.0
-    # Equal steps in cumulated trust: a confident pixel is taken as often as its trust says.
-    steps = (np.arange(POINTS) + 0.5) / POINTS * cumulated[-1]
-    chosen = np.minimum(np.searchsorted(cumulated, steps), trust_hw.size - 1)
-    chosen = chosen[np.diff(chosen, prepend=-1) > 0]
-    points = np.stack(np.divmod(chosen, trust_hw.shape[1])[::-1], -1).astype(np.float64)
-    moves = sign * moves_hw2.reshape(-1, 2)[chosen].astype(np.float64)
-    trust = trust_hw.ravel()[chosen].astype(np.float64)
+    # Late, as in `CameraMotion.split`.
+    from motive.motion.camera_kernel import choose, compare
+
+    trust_hw, moves_hw2 = np.ascontiguousarray(trust_hw), np.ascontiguousarray(moves_hw2)
+    points, moves, trust, total, trusted = choose(trust_hw, moves_hw2, sign, POINTS)
+    if total < MIN_CONFIDENT * trust_hw.size or trusted < MIN_POINTS:
+        return _STILL, 0.0
     trust /= trust.sum()
     per_tolerance = (TOLERANCE + SLACK * np.hypot(moves[:, 0], moves[:, 1])) ** -2
     there = points + moves
 
     def judge(map_33: _Map) -> tuple[float, float]:
         """Cost and support, each 0..1."""
-        off = ((_apply(map_33, points) - there) ** 2).sum(-1) * per_tolerance
-        return float(trust @ np.minimum(off, 1)), float(trust @ (off < 1))
+        off, agrees = compare(*_apply(map_33, points), there, per_tolerance)
+        return float(trust @ off), float(trust @ agrees)
 
-    still_cost, still_support = judge(still)
+    still_cost, still_support = judge(_STILL)
     if still_cost < MIN_GAIN:
-        return still, still_support  # no camera could gain so much
+        return _STILL, still_support  # no camera could gain so much
     best = _search(points, moves, trust, per_tolerance, model)
     cost, support = judge(best)
     if support < MIN_SUPPORT or cost > still_cost - MIN_GAIN:
-        return still, still_support
+        return _STILL, still_support
     return best, support
 
 
@@ -183,7 +192,6 @@ def _search(
     model: CameraModel,
 ) -> _Map:
     """The map that most points agree with, and by least squares."""
-    # Late, since it loads numba, which no other tracker's user needs to wait for.
     from motive.motion.camera_kernel import refine
 
     there = points + moves
@@ -195,7 +203,8 @@ def _search(
                model != "translation", rounds)
     )  # fmt: skip
     for _ in range(REFINEMENTS - rounds):
-        off = ((_apply(best, points) - there) ** 2).sum(-1) * per_tolerance
+        places, shift = _apply(best, points)
+        off = ((places + shift - there) ** 2).sum(-1) * per_tolerance
         refined = _homography(points, there, trust / (1 + off) ** 2)
         if refined is None or not _sane(refined, points):
             break
@@ -222,27 +231,35 @@ def _consensus(
     model: CameraModel,
 ) -> tuple[float, float, float, float]:
     """The translation or similarity through one or two points that costs least."""
-    from motive.motion.camera_kernel import cheapest
+    from motive.motion.camera_kernel import cheapest, single
 
-    random = np.random.default_rng(0)
-    first, second = random.integers(0, len(points), (2, HYPOTHESES))
+    first, second = _pairs(len(points))
     # As complex numbers a similarity is z → z + a z + b.
-    z, m = points @ (1, 1j), moves @ (1, 1j)
-    apart = z[second] - z[first]
-    usable = np.abs(apart) > 0
+    z, m = points.view(complex).ravel(), moves.view(complex).ravel()
+    near, move = z[first], m[first]
+    apart = z[second] - near
     turn = np.zeros(HYPOTHESES, complex)
     if model != "translation":
-        turn[usable] = (m[second] - m[first])[usable] / apart[usable]
+        np.divide(m[second] - move, apart, out=turn, where=apart != 0)
         # Twice as large or half as large from one frame to the other is no camera.
         turn[np.abs(turn) > 1] = 0
-    shift = m[first] - turn * z[first]
     # The still camera and pure shifts compete as well.
-    turn = np.concatenate([[0], turn, np.zeros(HYPOTHESES)])
-    shift = np.concatenate([[0], shift, m[first]])
-    maps_h4 = np.stack([turn.real, turn.imag, shift.real, shift.imag], -1)
-    single = (v.astype(np.float32) for v in (maps_h4, points.T, moves.T, per_tolerance, trust))
-    a, b, c, d = maps_h4[cheapest(*(np.ascontiguousarray(values) for values in single))].tolist()
+    maps_h2 = np.zeros((1 + 2 * HYPOTHESES, 2), complex)
+    maps_h2[1 : 1 + HYPOTHESES, 0] = turn
+    maps_h2[1 : 1 + HYPOTHESES, 1] = move - turn * near
+    maps_h2[1 + HYPOTHESES :, 1] = move
+    maps_h4 = maps_h2.view(float)
+    winner = cheapest(maps_h4.astype(np.float32), *single(points, moves, per_tolerance, trust))
+    a, b, c, d = maps_h4[winner].tolist()
     return 1 + a, b, c, d
+
+
+@lru_cache(maxsize=POINTS)
+def _pairs(points: int) -> np.ndarray:
+    """Which of so many points the hypotheses are made of, `(2, HYPOTHESES)`: the same for each frame."""
+    pairs = np.random.default_rng(0).integers(0, points, (2, HYPOTHESES))
+    pairs.setflags(write=False)
+    return pairs
 
 
 def _homography(points: np.ndarray, there: np.ndarray, weight: np.ndarray) -> _Map | None:

@@ -75,29 +75,45 @@ class DisTracker:
         visibility = np.ones((frames, height, width), np.float32)
         confidence = np.ones((frames, height, width), np.float32)
         grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames_fhw3]
-        for f in range(1, frames):
-            back, confidence[f] = self._flow_back(grey[f], grey[f - 1])
-            displacement[f], visibility[f] = -back, in_sight(back)
+        pairs = list(zip(range(1, frames), grey[1:], grey, strict=False))
+        # Pass by pass, not pair by pair: the cameras' fits find their own code in the processor's cache.
+        for f, now, before in pairs:
+            displacement[f], confidence[f] = self._search(now, before)
+        for f, now, before in pairs:
+            back, confidence[f] = self._settle(now, before, displacement[f], confidence[f])
+            visibility[f] = in_sight(back)
+            np.negative(back, out=displacement[f])
         return MotionField(displacement, visibility, confidence, "from_previous")
 
     def close(self) -> None:
         """There is nothing to let go of."""
 
-    def _flow_back(
-        self, now_hw: np.ndarray, before_hw: np.ndarray
+    def _settle(
+        self,
+        now_hw: np.ndarray,
+        before_hw: np.ndarray,
+        residual: np.ndarray,
+        confidence: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Where each pixel came from, relative to itself, and the confidence in it."""
+        """Where each pixel came from, relative to itself, and the confidence in it.
+
+        residual, confidence: of the first search; the residual is overwritten.
+        """
+        # Late, since it loads numba, which those who only name the tracker need not wait for.
+        from motive.motion.flow_kernel import drop_unless_better
+
         grid = pixel_grid(*now_hw.shape)
-        residual, confidence = self._search(now_hw, before_hw)
         trust = confidence * in_sight(residual)
         camera, before_hw, unexplained = _aligned(now_hw, before_hw, residual, trust)
         if camera is not None:
-            residual, confidence = self._search(now_hw, before_hw)
+            residual[:], confidence = self._search(now_hw, before_hw)
         explained = _difference(now_hw, sample(before_hw, grid + residual))
-        residual[~_better(explained, unexplained, NOISE)] = 0
+        drop_unless_better(residual, explained, unexplained, np.float32(GAIN), np.float32(NOISE**2))
         if camera is None:
             return residual, confidence
-        return apply_map(camera, grid + residual) - grid, confidence
+        back = apply_map(camera, grid + residual)
+        back -= grid
+        return back, confidence
 
     def _search(self, now_hw: np.ndarray, before_hw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """DIS flow from `now` to `before`, with its confidence."""
@@ -119,6 +135,8 @@ def _aligned(
     """
     still = _difference(now_hw, before_hw)
     best: tuple[np.ndarray | None, np.ndarray, np.ndarray] = (None, before_hw, still)
+    if np.count_nonzero(still > CAMERA_NOISE**2) / still.size < MIN_EVIDENCE:
+        return best  # too little changes for any camera to be asked for
     most = 0.0
     for camera, of_most in _cameras(now_hw, moves_hw2, trust_hw):
         moved = sample(before_hw, apply_map(camera, pixel_grid(*now_hw.shape)))
@@ -159,24 +177,30 @@ def _cameras(
 
 def _evidence(left_hw: np.ndarray, unexplained_hw: np.ndarray, of_most: bool) -> float:
     """Share of the frame that speaks for a camera, less what speaks against it; 0 is not enough."""
-    speaks_for = _better(left_hw, unexplained_hw, CAMERA_NOISE)
-    yes, no = speaks_for.mean(), _better(unexplained_hw, left_hw, CAMERA_NOISE).mean()
+    from motive.motion.flow_kernel import compare
+
+    gain, noise = np.float32(GAIN), np.float32(CAMERA_NOISE**2)
+    rows, columns, against = compare(left_hw, unexplained_hw, gain, noise)
+    yes, no = rows.sum() / left_hw.size, against / left_hw.size
     if yes < MIN_EVIDENCE or no > (yes if of_most and yes >= CLEAR else yes**2):
         return 0.0
     # Over the whole frame places would spread by side / sqrt(12).
-    spread = np.hypot(*(axis.std() for axis in np.nonzero(speaks_for)))
-    whole = np.hypot(*speaks_for.shape) / np.sqrt(12)
+    spread = np.sqrt(_variance(rows) + _variance(columns))
+    whole = np.hypot(*left_hw.shape) / np.sqrt(12)
     return float(yes - no) if spread >= MIN_SPREAD * whole else 0.0
+
+
+def _variance(counts: np.ndarray) -> float:
+    """Of the places 0, 1, …, each counted so often."""
+    places = np.arange(len(counts)) - counts @ np.arange(len(counts)) / counts.sum()
+    return float(counts @ places**2 / counts.sum())
 
 
 def _difference(one_hw: np.ndarray, other_hw: np.ndarray) -> np.ndarray:
     """The mean squared difference of two pictures around each pixel, in grey levels²."""
-    squared = (one_hw.astype(np.float32) - other_hw.astype(np.float32)) ** 2
+    apart = cv2.absdiff(one_hw, other_hw)
+    squared = cv2.multiply(apart, apart, dtype=cv2.CV_32F)  # exactly: of whole numbers
     return cv2.GaussianBlur(squared, (0, 0), REACH, borderType=cv2.BORDER_REPLICATE)
-
-
-def _better(left_hw: np.ndarray, unexplained_hw: np.ndarray, noise: float) -> np.ndarray:
-    return unexplained_hw > GAIN * left_hw + noise**2
 
 
 def _enlarged(grey_hw: np.ndarray) -> np.ndarray:

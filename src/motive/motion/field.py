@@ -45,5 +45,20 @@ class MotionField:
 
 def lengths(vectors_n2: np.ndarray) -> np.ndarray:
     """‖v‖₂ of each vector `(..., 2)`; a fraction of the time of np.linalg.norm along so short an axis."""
-    x, y = vectors_n2[..., 0], vectors_n2[..., 1]
-    return np.sqrt(x * x + y * y)
+    # Late, since it loads numba, which those who only name a tracker need not wait for.
+    from motive.motion.field_kernel import put_lengths
+
+    found = np.empty(vectors_n2.shape[:-1], vectors_n2.dtype)
+    put_lengths(np.ascontiguousarray(vectors_n2), found)
+    return found
+
+
+def jerk_lengths(velocity_fhw2: np.ndarray) -> np.ndarray:
+    """‖v(f+1) − 2 v(f) + v(f−1)‖₂, `(F − 2, H, W)`, and none for fewer frames."""
+    from motive.motion.field_kernel import put_jerks
+
+    found = np.empty(
+        (max(0, len(velocity_fhw2) - 2), *velocity_fhw2.shape[1:3]), velocity_fhw2.dtype
+    )
+    put_jerks(np.ascontiguousarray(velocity_fhw2), found)
+    return found

@@ -9,8 +9,6 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from motive.motion.field import lengths
-
 
 @lru_cache(maxsize=2)  # a clip's frames are of one size; read-only, since it is shared
 def pixel_grid(height: int, width: int) -> np.ndarray:
@@ -32,16 +30,16 @@ def agreement(back_hw2: np.ndarray, forth_hw2: np.ndarray) -> np.ndarray:
     s = 0.5 px + 0.1 · (length of both), so that 0.5 px of error is a lot for a still pixel and little
     for a fast one.
     """
-    height, width = back_hw2.shape[:2]
-    there = sample(forth_hw2, pixel_grid(height, width) + back_hw2)
-    error = lengths(back_hw2 + there)
-    length = lengths(back_hw2) + lengths(there)
-    return np.exp(-((error / (0.5 + 0.1 * length)) ** 2))
+    from motive.motion.flow_kernel import doubt
+
+    back_hw2 = np.ascontiguousarray(back_hw2)
+    there = sample(forth_hw2, pixel_grid(*back_hw2.shape[:2]) + back_hw2)
+    exponent = doubt(back_hw2, there)
+    return np.exp(exponent, out=exponent)
 
 
 def in_sight(back_hw2: np.ndarray) -> np.ndarray:
     """Visibility, `(H, W)` bool: whether the place that a pixel comes from lies in the frame."""
-    height, width = back_hw2.shape[:2]
-    origin = pixel_grid(height, width) + back_hw2
-    x, y = origin[..., 0], origin[..., 1]
-    return (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
+    from motive.motion.flow_kernel import inside
+
+    return inside(np.ascontiguousarray(back_hw2))

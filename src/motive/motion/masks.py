@@ -12,7 +12,7 @@ import numpy as np
 
 from motive.errors import UserError
 from motive.motion.camera import CameraMotion
-from motive.motion.field import MotionField
+from motive.motion.field import MotionField, lengths
 
 ZETA = 1e-6  # the paper's ζ in the min-max normalisation
 MOTIONS = ("paper", "object", "camera")
@@ -55,26 +55,46 @@ def reduce_field(
     The min-max normalisation is affine in M, so it commutes with the bilinear reduction: keeping the
     full-resolution extremes beside the reduced M loses nothing.
     """
-    height, width = field.visibility_fhw.shape[1:]
-    size = (max(1, width // spatial_stride), max(1, height // spatial_stride))
-
-    def reduce(maps_fhw: np.ndarray) -> np.ndarray:
-        maps_fhw = maps_fhw.astype(np.float32, copy=False)
-        small = [cv2.resize(m, size, interpolation=cv2.INTER_LINEAR) for m in maps_fhw]
-        return np.stack(small)
-
-    def magnitude_of(part: MotionField) -> Magnitude:
-        whole = part.magnitude_fhw()
-        return Magnitude(reduce(whole), float(whole.min()), float(whole.max()))
-
-    trust = reduce(field.visibility_fhw * field.confidence_fhw)
-    paper = magnitude_of(field)
+    frames, height, width = field.visibility_fhw.shape
+    shape = frames, max(1, height // spatial_stride), max(1, width // spatial_stride)
+    trust = np.empty(shape, np.float32)
+    paper, own, of_camera = _Reduced(shape), _Reduced(shape), _Reduced(shape)
+    # One frame after the other: what is made of a frame is used up before it leaves the processor's cache.
+    for f, moves_hw2 in enumerate(field.displacement_fhw2):
+        _reduce(field.visibility_fhw[f] * field.confidence_fhw[f], trust[f])
+        paper.put(f, lengths(moves_hw2))
     if camera is None:
-        still = Magnitude(np.zeros_like(paper.magnitude_fhw), 0.0, 0.0)
-        return MotionMaps({"paper": paper, "object": paper, "camera": still}, trust)
-    parts = {"object": camera.residual(field), "camera": camera.part(field)}
-    magnitudes = {name: magnitude_of(part) for name, part in parts.items()}
-    return MotionMaps({"paper": paper, **magnitudes}, trust)
+        still = Magnitude(np.zeros(shape, np.float32), 0.0, 0.0)
+        return MotionMaps(
+            {"paper": paper.magnitude(), "object": paper.magnitude(), "camera": still}, trust
+        )
+    for f, (part_hw2, left_hw2) in enumerate(camera.split(field)):
+        own.put(f, lengths(left_hw2))
+        of_camera.put(f, lengths(part_hw2))
+    magnitudes = {"paper": paper, "object": own, "camera": of_camera}
+    return MotionMaps({name: made.magnitude() for name, made in magnitudes.items()}, trust)
+
+
+class _Reduced:
+    """A magnitude that is put together frame by frame."""
+
+    def __init__(self, shape_fhw: tuple[int, int, int]) -> None:
+        self._small_fhw = np.empty(shape_fhw, np.float32)
+        self._low, self._high = np.inf, -np.inf
+
+    def put(self, f: int, magnitude_hw: np.ndarray) -> None:
+        _reduce(magnitude_hw, self._small_fhw[f])
+        self._low = min(self._low, float(magnitude_hw.min()))
+        self._high = max(self._high, float(magnitude_hw.max()))
+
+    def magnitude(self) -> Magnitude:
+        return Magnitude(self._small_fhw, self._low, self._high)
+
+
+def _reduce(map_hw: np.ndarray, small_hw: np.ndarray) -> None:
+    """Bilinearly, as the paper's section 3.3, to the size of `small_hw`, and into it."""
+    map_hw = map_hw.astype(np.float32, copy=False)
+    small_hw[:] = cv2.resize(map_hw, small_hw.shape[::-1], interpolation=cv2.INTER_LINEAR)
 
 
 def motion_mask(

@@ -175,6 +175,8 @@ def make_config(values: dict[str, Any]) -> RunConfig:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"][:2])
+        if first["type"] == "extra_forbidden":
+            raise UserError(f"there is no setting {where}: see a run.yaml for the names") from None
         raise UserError(f"the setting {where} is wrong: {first['msg'].lower()}") from None
 
 

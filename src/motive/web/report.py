@@ -103,7 +103,7 @@ class ReportData:
     """All that a report shows.
 
     summary and objective: name → value, shown in this order. stages: rows with the keys `stage`,
-    `clips`, `seconds` and `peak_memory_mb` (other keys become columns too; None shows as a dash).
+    `done`, `seconds` and `peak_memory_mb` (other keys become columns too; None shows as a dash).
     failures: (file_name, stage, reason). check: a method comparison, rows with the keys `method`,
     `precision`, `low` and `high`, the run's own method first; check_note says what precision means
     there and on what it was measured. whole: of a run whose clips are not all in `clips`. bounded:

@@ -138,7 +138,7 @@ def _report_data(run: "Run", check: list[dict[str, object]] | None, check_note: 
         stages=[
             {
                 "stage": stage,
-                "clips": int(entry["done"]),
+                "done": int(entry["done"]),  # clips, captions or pairs
                 "failed": int(entry["failed"]),
                 "seconds": entry["seconds"],
                 "peak_memory_mb": entry["peak_mb"],
