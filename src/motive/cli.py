@@ -84,7 +84,7 @@ zoo_app.command("render")(zoo.zoo_render)
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; a user's mistake is one sentence and exit code 2."""
-    sys.exit(_outcome(lambda: app(arguments, standalone_mode=False)))
+    sys.exit(_outcome(lambda: app(arguments, prog_name=app.info.name, standalone_mode=False)))
 
 
 def _outcome(command: Callable[[], object]) -> int:
