@@ -3,7 +3,8 @@
 import tempfile
 import weakref
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from contextlib import contextmanager, suppress
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -72,10 +73,10 @@ class Spool:
 
     def __init__(self, schema: pa.Schema) -> None:
         self._schema = schema
-        file = tempfile.TemporaryFile()  # noqa: SIM115  (closed with this)
-        weakref.finalize(self, file.close)
-        self._file = file
-        self._writer: Any = pa.ipc.new_file(pa.PythonFile(file, mode="w"), schema)
+        self._file = file = tempfile.TemporaryFile()  # noqa: SIM115  (closed with this)
+        weakref.finalize(self, _close, file)
+        with _room():
+            self._writer: Any = pa.ipc.new_file(pa.PythonFile(file, mode="w"), schema)
         self._waiting: list[Row] = []
         self._count = 0
 
@@ -120,23 +121,36 @@ class Spool:
 
     def _put(self, batch: pa.RecordBatch) -> None:
         assert self._writer is not None, "what is read already takes no more rows"
-        try:
+        with _room():
             self._writer.write_batch(batch)
-        except OSError as error:
-            raise UserError(
-                f"the list of clips does not fit into {tempfile.gettempdir()} ({error.strerror}): free "
-                "some space there, or set TMPDIR to another folder, and run the same command again"
-            ) from None
 
     def _reader(self, names: list[str]) -> Any:
         if self._writer is not None:
             if self._waiting:
                 self._write()
-            self._writer.close()
+            with _room():
+                self._writer.close()
+                self._file.flush()
             self._writer = None
         fields = sorted(self._schema.get_field_index(name) for name in names)
         options = pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False)
         return pa.ipc.open_file(pa.PythonFile(self._file, mode="r"), options=options)
+
+
+@contextmanager
+def _room() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"the list of clips cannot be written to {tempfile.gettempdir()} ({error.strerror}): free "
+            "some space there, or set TMPDIR to another folder, and run the same command again"
+        ) from None
+
+
+def _close(file: IO[bytes]) -> None:
+    with suppress(OSError):  # of what did not fit, which it would try again
+        file.close()
 
 
 def in_blocks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
