@@ -114,17 +114,16 @@ def held_back(run: "Run") -> set[str]:
     chosen = run.config.selection
     if chosen.max_camera_share is None and chosen.min_speed is None:
         return set()
-    clips, held = run.members.usable("clip").column("clip_id"), set[str]()
     stage, columns = run.plan.track_stage, ["key", "camera_share", "mean_speed"]
-    for batch in run.store.results(stage).batches(stage.fingerprint(), columns):
-        out = np.zeros(batch.num_rows, bool)
-        if chosen.max_camera_share is not None:
-            out |= batch["camera_share"].to_numpy().astype(float) > chosen.max_camera_share
-        if chosen.min_speed is not None:
-            out |= batch["mean_speed"].to_numpy().astype(float) < chosen.min_speed
-        keys = batch["key"].filter(pa.array(out))
-        held.update(keys.filter(pc.is_in(keys, value_set=clips)).to_pylist())
-    return held
+    found = run.store.results(stage).columns(stage.fingerprint(), columns)
+    out = np.zeros(found.num_rows, bool)
+    if chosen.max_camera_share is not None:
+        out |= found["camera_share"].to_numpy().astype(float) > chosen.max_camera_share
+    if chosen.min_speed is not None:
+        out |= found["mean_speed"].to_numpy().astype(float) < chosen.min_speed
+    keys = as_array(found["key"].filter(pa.array(out)))
+    clips = run.members.usable("clip").column("clip_id")
+    return set(keys.filter(pa.array(is_among(keys, clips))).to_pylist())
 
 
 def write_motion(run: "Run") -> int:
@@ -147,14 +146,9 @@ def motion_rows(run: "Run") -> list[dict[str, Any]]:
 def _motion(run: "Run") -> tuple[int, Iterator[dict[str, Any]]]:
     """How many rows there are, and the rows; only their ids and numbers are held."""
     clips, stage = run.usable("clip"), run.plan.track_stage
-    wanted, columns = clips.members.column("clip_id"), ["key", *STATISTICS]
-    parts = [
-        batch.filter(pc.is_in(batch["key"], value_set=wanted))
-        for batch in run.store.results(stage).batches(stage.fingerprint(), columns)
-    ]
-    if not sum(part.num_rows for part in parts):
-        return 0, iter(())
-    found = pa.Table.from_batches(parts)
+    found = run.store.results(stage).columns(stage.fingerprint(), ["key", *STATISTICS])
+    mine = is_among(as_array(found["key"]), clips.members.column("clip_id"))
+    found = found.filter(pa.array(mine))
     order = pc.sort_indices(found, [("object_speed", "descending"), ("key", "ascending")])
     found = found.take(order)
 
