@@ -36,6 +36,7 @@ SELECTION_COLUMNS = (
     "best_query",
     "selected",
 )
+_SHOWN = ["clip_id", "file_name", "caption"]  # of the clip itself
 # Beside `votes`, which is their difference, where some queries are unwanted.
 POLARITY_COLUMNS = ("votes_for", "votes_against")
 
@@ -199,14 +200,13 @@ def _ranked(run: "Run") -> tuple[int, tuple[str, ...], Iterator[dict[str, Any]]]
 
     def rows() -> Iterator[dict[str, Any]]:
         in_order = clips.those(clip_ids.array.take(pa.array(ranking.order)))
-        for rank, (i, member) in enumerate(zip(ranking.order, in_order, strict=True), start=1):
+        shown = (row for part in in_order.batches(_SHOWN) for row in part.to_pylist())
+        for rank, (i, clip) in enumerate(zip(ranking.order, shown, strict=True), start=1):
             votes, against = int(ranking.votes[i]), int(ranking.votes_against[i])
             best = int(ranking.best_query[i])
             row = {
                 "rank": rank,
-                "clip_id": member.clip_id,
-                "file_name": member.file_name,
-                "caption": member.caption,
+                **clip,
                 "votes": votes,
                 "votes_for": votes + against,
                 "votes_against": against,
