@@ -4,6 +4,7 @@ import csv
 import hashlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import motive
@@ -162,3 +163,16 @@ def test_a_run_keeps_the_precision_that_auto_was(two_clips: Run) -> None:
 
 def test_the_package_says_that_it_is_typed() -> None:
     assert (Path(motive.__file__).parent / "py.typed").is_file()
+
+
+def test_few_features_and_many_are_read_alike(
+    two_clips: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two_clips.curate(report=False)
+    by_name = two_clips.features("clip")
+    assert len(by_name.members) == 2
+    monkeypatch.setattr("motive.found._LOOKED_UP", 1)
+    whole = two_clips.features("clip")
+    assert [m.clip_id for m in whole.members] == [m.clip_id for m in by_name.members]
+    for name in ("features_nd", "norms", "static"):
+        np.testing.assert_array_equal(getattr(whole, name), getattr(by_name, name))

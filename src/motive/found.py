@@ -17,7 +17,7 @@ from motive.runs.texts import is_among
 if TYPE_CHECKING:
     from motive.pipeline import Run
 
-_LOOKED_UP = 1024  # features that are asked for by name at once
+_LOOKED_UP = 1024  # features that are asked for by name; of more the whole table is read
 
 
 def features(run: "Run", role: Role, objective: Objective | None) -> Features:
@@ -25,10 +25,13 @@ def features(run: "Run", role: Role, objective: Objective | None) -> Features:
     objective = objective or run.plan.objective_of(role)
     have = featured(run, role, objective)
     keys = have.column("feature_key").to_pylist()
-    table, rows = run.feature_table(objective), dict[str, Row]()
-    for start in range(0, len(keys), _LOOKED_UP):
-        some = keys[start : start + _LOOKED_UP]
-        rows |= table.lookup(some, objective.id, columns=["feature", "norm", "static"])
+    table, columns = run.feature_table(objective), ["key", "feature", "norm", "static"]
+    rows: dict[str, Row]
+    if len(keys) <= _LOOKED_UP:
+        rows = table.lookup(keys, objective.id, columns=columns)
+    else:
+        wanted, all_rows = set(keys), table.rows(objective.id, columns=columns)
+        rows = {row["key"]: row for row in all_rows if row["key"] in wanted}
     mine = [rows[key] for key in keys]
     return Features(
         objective,
