@@ -196,7 +196,7 @@ def _outputs(run: "Run", mend: bool) -> Iterator[Finding]:
 def _differing(run: "Run") -> Iterator[Finding]:
     """Outputs that are not what the run would make today, the first of them and what follows from it."""
     stamp, stamps, how = run.stamp(), run.stamps.read(), _command(run)
-    for output, stage in OUTPUTS.items():
+    for stage, output in OUTPUTS.items():
         if stage in stamps and not (run.folder / output).is_file():
             yield Finding("damage", output, "is not there", how)
             return

@@ -50,7 +50,7 @@ from motive.runs.tables import Row, Table
 from motive.runs.texts import is_among
 
 _ROLES: dict[Role, str] = {"clip": "clips", "query": "queries"}
-OUTPUTS = {"scores.parquet": "score", "selection.csv": "select", "report.html": "report"}
+OUTPUTS = {"score": "scores.parquet", "select": "selection.csv", "report": "report.html"}
 
 
 class Run:
@@ -185,7 +185,7 @@ class Run:
             getattr(self, stage)()
         # What the outputs depend on is settled by now, and so is what they were made from.
         stamp, made_from = self.stamp(), self.stamps.read()
-        for output, stage in OUTPUTS.items():
+        for stage, output in OUTPUTS.items():
             if stage == "report" and not report:
                 continue
             if made_from.get(stage) != stamp or not (self.folder / output).is_file():

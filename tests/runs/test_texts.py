@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from motive.runs import texts as module
-from motive.runs.texts import Texts, as_array, ascending, is_among, places_among
+from motive.runs.matching import places_of
+from motive.runs.texts import Texts, as_array, ascending, is_among
 
 WORDS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=3), max_size=40)
 
@@ -46,7 +47,7 @@ def test_texts_are_compared_in_parts(words: list[str], values: list[str], togeth
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "COMPARED", together)
         assert is_among(texts, values).tolist() == [word in values for word in words]
-        assert places_among(texts, pa.array(distinct, pa.string())).tolist() == [
+        assert places_of(texts, pa.array(distinct, pa.string())).tolist() == [
             distinct.index(word) if word in values else -1 for word in words
         ]
 
@@ -58,4 +59,4 @@ def test_texts_of_more_than_two_gigabytes_have_longer_offsets(
     whole = as_array(pa.chunked_array([["a" * 8], ["b" * 8]]))
     assert whole.type == pa.large_string()
     assert is_among(whole, pa.array(["b" * 8])).tolist() == [False, True]
-    assert places_among(pa.array(["b" * 8, "c"]), whole).tolist() == [1, -1]
+    assert places_of(pa.array(["b" * 8, "c"]), whole).tolist() == [1, -1]

@@ -31,13 +31,18 @@ STAGES = {
     "select": "Votes and the best clips.",
     "report": "report.html, one file to look at.",
 }
-WRITTEN = {"score": "scores.parquet", "select": "selection.csv", "report": "report.html"}
 COMPUTING = ("track", "encode")  # an engine puts clips through them
 
 _Estimator = Annotated[str | None, typer.Option(help="From now on the run's; as of curate.")]
 _Engine = Annotated[
     str | None, typer.Option(help="local or ray, this time; else as run.yaml says.")
 ]
+
+
+def _say_where(run: "Run", stage: str) -> None:
+    from motive.pipeline import OUTPUTS
+
+    print(f"{stage}: {run.folder / OUTPUTS[stage]}")
 
 
 def stage_command(name: str) -> Callable[..., None]:
@@ -48,7 +53,7 @@ def stage_command(name: str) -> Callable[..., None]:
         getattr(opened, name)()
         if name == "select":
             prepare_explorer(opened)
-        print(f"{name}: {opened.folder / WRITTEN[name]}")
+        _say_where(opened, name)
 
     def computing(
         run: RunArgument,
@@ -86,7 +91,7 @@ def stage_command(name: str) -> Callable[..., None]:
     def score(run: RunArgument, estimator: _Estimator = None, quiet: Quiet = False) -> None:
         opened = open_run(run, quiet)
         _estimate(opened, name, estimator)
-        print(f"{name}: {opened.folder / WRITTEN[name]}")
+        _say_where(opened, name)
 
     own: dict[str, Callable[..., None]] = {"ingest": ingest, "gradients": gradients, "score": score}
     chosen = computing if name in COMPUTING else own.get(name, command)

@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from motive.errors import UserError
-from motive.explorer.matching import places_of
 from motive.explorer.ordering import number_order, text_order
 from motive.explorer.stored import equals, read_columns, whole
 from motive.motion.track import STATISTICS
+from motive.runs.matching import places_of
 
 if TYPE_CHECKING:
     from motive.pipeline import Run

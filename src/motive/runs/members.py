@@ -14,9 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from motive.runs.matching import places_of
 from motive.runs.placed import Held, Placed, Snapshot, in_blocks
 from motive.runs.tables import Row, Table
-from motive.runs.texts import Texts, as_array, ascending, is_among, places_among
+from motive.runs.texts import Texts, as_array, ascending, is_among
 
 Role = Literal["clip", "query"]
 POLARITIES = ("wanted", "unwanted")
@@ -216,7 +217,7 @@ class ByClipId(Mapping[str, Member]):
         Raises KeyError for an id that is none of them.
         """
         wanted = as_array(clip_ids)
-        found = places_among(wanted, self._ids.array)
+        found = places_of(wanted, self._ids.array)
         if (found < 0).any():
             raise KeyError(wanted[int(np.argmin(found))].as_py())
         return self.members.take(self._places[found])

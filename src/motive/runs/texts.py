@@ -67,28 +67,14 @@ def as_array(texts: pa.Array | pa.ChunkedArray | Sequence[str]) -> pa.Array:
 
 def is_among(texts: pa.Array, values: pa.Array | Collection[str]) -> np.ndarray:
     """Which of the texts are one of these values, `(N,)` bool."""
+    if not isinstance(values, pa.Array):
+        values = pa.array(list(values), texts.type)
     among = np.zeros(len(texts), bool)
-    for part in _parts(values, texts.type):
+    # Some at a time: Arrow puts those that it compares with into a table of 100 bytes for each.
+    for start in range(0, len(values), COMPARED):
+        part = values.slice(start, COMPARED).cast(texts.type)
         among |= pc.is_in(texts, value_set=part).to_numpy(zero_copy_only=False)
     return among
-
-
-def places_among(texts: pa.Array, values: pa.Array) -> np.ndarray:
-    """Where each text is in the distinct `values`, `(N,)` int64; -1 where it is not."""
-    places, start = np.full(len(texts), -1), 0
-    for part in _parts(values, texts.type):
-        found = pc.fill_null(pc.index_in(texts, value_set=part), -1).to_numpy()
-        np.copyto(places, found + start, where=found >= 0)
-        start += len(part)
-    return places
-
-
-def _parts(values: pa.Array | Collection[str], kind: pa.DataType) -> Iterator[pa.Array]:
-    """Values some at a time: Arrow puts those that it compares with into a table of 100 bytes for each."""
-    if not isinstance(values, pa.Array):
-        values = pa.array(list(values), kind)
-    for start in range(0, len(values), COMPARED):
-        yield values.slice(start, COMPARED).cast(kind)
 
 
 def ascending(texts: pa.Array) -> tuple[pa.Array, np.ndarray]:

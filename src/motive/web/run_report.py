@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from motive.clips.decoding import DecodedClip
 from motive.clips.ingest import decode_unchanged
@@ -15,6 +14,7 @@ from motive.errors import ClipError
 from motive.motion.masks import motion_mask
 from motive.motion.track import maps_of
 from motive.results import held_back, open_scores, rank_scores
+from motive.runs.matching import places_of
 from motive.runs.members import Member
 from motive.runs.provenance import now, write_atomically
 from motive.runs.texts import as_array, is_among
@@ -70,7 +70,7 @@ def _report_data(run: "Run", check: list[dict[str, object]] | None, check_note: 
     part = _part(ranking.order, is_among(clip_ids.array, wanted))
     scores = np.stack([scores_n[part] for scores_n in found.rows()])
     previews = _Previews(run, [*wanted, *query_ids])
-    speed_n, query_speeds = _speeds(run, clip_ids), _speeds(run, query_ids)
+    speed_n, query_speeds = _speeds(run, clip_ids, query_ids)
     static = _static(run)
     rank_of = np.empty(len(clip_ids), int)
     rank_of[ranking.order] = np.arange(1, len(clip_ids) + 1)
@@ -164,12 +164,13 @@ def _part(order_n: np.ndarray, wanted_n: np.ndarray) -> np.ndarray:
     return np.unique(np.concatenate([best, every, np.flatnonzero(wanted_n)]))
 
 
-def _speeds(run: "Run", ids: Sequence[str]) -> np.ndarray:
-    """The mean speeds of tracked clips or queries, `(N,)`, in the order of their ids."""
+def _speeds(run: "Run", *ids: Sequence[str]) -> list[np.ndarray]:
+    """The mean speeds of tracked clips or queries, `(N,)` for each list of ids, in its order."""
     stage = run.plan.track_stage
     found = run.store.results(stage).columns(stage.fingerprint(), ["key", "mean_speed"])
-    places = pc.index_in(as_array(ids), value_set=as_array(found["key"]))
-    return np.asarray(found["mean_speed"].take(places).to_numpy(), np.float64)
+    keys, speeds = as_array(found["key"]), found["mean_speed"].to_numpy().astype(np.float64)
+    places = [places_of(as_array(some), keys) for some in ids]
+    return [np.where(place < 0, np.nan, speeds[place]) for place in places]
 
 
 def _static(run: "Run") -> set[str]:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from motive.explorer import matching
-from motive.explorer.matching import places_of
+from motive.runs import matching
+from motive.runs.matching import places_of
 
 
 @settings(deadline=None)

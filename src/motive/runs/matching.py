@@ -22,7 +22,7 @@ def places_of(wanted: pa.Array, texts: pa.Array) -> np.ndarray:
         hashed = hashed[order]
         if not (hashed[1:] == hashed[:-1]).any():  # else a hash does not tell which
             return _found(ours, theirs, hashed, order)
-    place = pc.index_in(wanted, value_set=texts)
+    place = pc.index_in(wanted.cast(texts.type), value_set=texts)
     return place.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
 
 
